@@ -1,0 +1,280 @@
+"""Every CUDA source compiles, and the random stream's computes what NumPy's Philox does.
+
+No GPU is needed. NVRTC (or nvcc) compiles each source that a module of ``xpnn.kernels`` lists in
+its function ``sources()``: a new kernel is checked as soon as it is listed there. g++ compiles the
+random stream's source as plain C++, and a small emulator runs its kernels thread by thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import itertools
+import pkgutil
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xpnn.kernels
+from xpnn.kernels import cupy_random, numpy_random
+
+ARCHITECTURES = ("sm_80", "sm_90")
+
+
+# ------------------------------------------------------------------------ the compile check
+
+
+def kernel_sources() -> Iterator[tuple[str, str]]:
+    """Return name and CUDA source of everything that the modules of xpnn.kernels list."""
+    package = xpnn.kernels
+    for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        listed: Any = getattr(importlib.import_module(info.name), "sources", dict)
+        for name, source in listed().items():
+            yield f"{info.name.removeprefix('xpnn.kernels.')}.{name}", source
+
+
+class CompileError(Exception):
+    """The compiler refused a source; the message is its log."""
+
+
+def _nvrtc() -> Any:
+    try:
+        nvrtc = importlib.import_module("cupy_backends.cuda.libs.nvrtc")
+        nvrtc.getVersion()  # loads the library
+    except Exception:  # no CuPy (ImportError), no NVRTC (RuntimeError)
+        return None
+    return nvrtc
+
+
+def _include_options() -> list[str]:
+    """Where <cuda_fp16.h> and <cupy/carray.cuh> lie, if they are installed."""
+    found: list[Any] = []
+    try:
+        pathfinder = importlib.import_module("cuda.pathfinder")
+        found.append(pathfinder.find_nvidia_header_directory("cudart"))
+        cupy = importlib.import_module("cupy")
+        found.append(Path(str(cupy.__file__)).parent / "_core" / "include")
+    except ImportError:
+        pass
+    return [f"-I{folder}" for folder in found if folder]
+
+
+def compile_cuda(source: str, architecture: str, folder: Path) -> bytes:
+    """Compile a CUDA source to a cubin with NVRTC, else nvcc; skip the test without either."""
+    nvrtc = _nvrtc()
+    if nvrtc is not None:
+        program = nvrtc.createProgram(source, "kernel.cu", (), ())
+        try:
+            options = (f"--gpu-architecture={architecture}", "--std=c++17", *_include_options())
+            nvrtc.compileProgram(program, options)
+            return bytes(nvrtc.getCUBIN(program))
+        except nvrtc.NVRTCError as error:
+            raise CompileError(nvrtc.getProgramLog(program)) from error
+        finally:
+            nvrtc.destroyProgram(program)
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        pytest.skip("neither NVRTC (pip install cupy-cuda13x nvidia-cuda-nvrtc) nor nvcc is here")
+    file, cubin = folder / "kernel.cu", folder / "kernel.cubin"
+    file.write_text(source)
+    command = [nvcc, "-cubin", f"-arch={architecture}", "-std=c++17", "-o", str(cubin), str(file)]
+    done = subprocess.run([*command, *_include_options()], capture_output=True, text=True)
+    if done.returncode:
+        raise CompileError(done.stderr)
+    return cubin.read_bytes()
+
+
+SOURCES = dict(kernel_sources())
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("name", SOURCES)
+def test_source_compiles(name: str, architecture: str, tmp_path: Path) -> None:
+    assert compile_cuda(SOURCES[name], architecture, tmp_path).startswith(b"\x7fELF")
+
+
+def test_random_source_is_listed() -> None:
+    assert SOURCES["cupy_random.philox"] == cupy_random.SOURCE
+
+
+def test_checker_refuses_a_broken_source(tmp_path: Path) -> None:
+    broken = cupy_random.SOURCE.replace("__umul64hi(M0, x[0])", "__umul64hi(M0, y[0])")
+    assert broken != cupy_random.SOURCE
+    with pytest.raises(CompileError, match='identifier "y" is undefined'):
+        compile_cuda(broken, "sm_90", tmp_path)
+
+
+def test_checker_finds_the_headers(tmp_path: Path) -> None:
+    if _nvrtc() is None:
+        pytest.skip("nvcc finds its own headers")
+    if not _include_options():
+        pytest.skip("no CUDA headers installed (pip install nvidia-cuda-runtime)")
+    half = '#include <cuda_fp16.h>\nextern "C" __global__ void twice(__half* x) { *x = *x + *x; }'
+    assert compile_cuda(half, "sm_90", tmp_path)
+
+
+# ----------------------------------------------------------------- the kernels run by g++
+
+SHIM = r"""
+#include <cmath>
+#include <cstring>
+#define __device__
+#define __global__
+#define __forceinline__ inline
+struct alignas(16) uint4 { unsigned x, y, z, w; };
+extern "C" { struct Dim { unsigned x, y, z; } threadIdx, blockIdx, blockDim, gridDim; }
+static unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+    return (unsigned long long)((unsigned __int128)a * b >> 64);
+}
+static float __fmul_rn(float a, float b) { return a * b; }
+static float __fadd_rn(float a, float b) { return a + b; }
+static double __dmul_rn(double a, double b) { return a * b; }
+static double __dadd_rn(double a, double b) { return a + b; }
+static void sincospi(double x, double* sine, double* cosine) {
+    *sine = std::sin(M_PI * x), *cosine = std::cos(M_PI * x);
+}
+using std::log; using std::sqrt;
+"""
+
+BARE_PHILOX = """
+extern "C" void bare_philox(u64 key0, u64 key1, u64* x) { philox(key0, key1, x); }
+"""
+
+
+class Dim(ctypes.Structure):
+    """CUDA's dim3."""
+
+    _fields_ = (("x", ctypes.c_uint), ("y", ctypes.c_uint), ("z", ctypes.c_uint))
+
+
+def build(folder: Path, source: str) -> ctypes.CDLL:
+    """Compile a CUDA source without shared memory or barriers as plain C++, and load it."""
+    gxx = shutil.which("g++")
+    if gxx is None:
+        pytest.skip("g++ is not here")
+    file, library = folder / "kernels.cpp", folder / "kernels.so"
+    file.write_text(SHIM + source + BARE_PHILOX)
+    warnings = ("-Wall", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-function")
+    flags = ("-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", *warnings)
+    subprocess.run([gxx, *flags, "-o", library, file], check=True)
+    return ctypes.CDLL(str(library))
+
+
+def _c_argument(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return ctypes.c_void_p(value.ctypes.data)
+    return np.ctypeslib.as_ctypes_type(value.dtype)(value.item())
+
+
+def emulated(library: ctypes.CDLL, name: str) -> Callable[..., None]:
+    """Return a stand-in for cupy.RawKernel that runs every thread of a launch in turn."""
+    place = {dim: Dim.in_dll(library, dim) for dim in ("blockIdx", "threadIdx")}
+    size = {dim: Dim.in_dll(library, dim) for dim in ("gridDim", "blockDim")}
+
+    def launch(grid: tuple[int], block: tuple[int], args: tuple[Any, ...]) -> None:
+        size["gridDim"].x, size["blockDim"].x = *grid, *block
+        c_args = [_c_argument(arg) for arg in args]
+        for place["blockIdx"].x, place["threadIdx"].x in itertools.product(
+            range(*grid), range(*block)
+        ):
+            getattr(library, name)(*c_args)
+
+    return launch
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    return build(tmp_path_factory.mktemp("emulator"), cupy_random.SOURCE)
+
+
+@pytest.fixture(params=[(256, 4096), (3, 2)], ids=["one block a thread", "grid stride"])
+def kernels(
+    request: pytest.FixtureRequest, library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch
+) -> Any:
+    """xpnn.kernels.cupy_random with NumPy in place of CuPy and g++ in place of the GPU."""
+    threads, grid = request.param
+    monkeypatch.setattr(cupy_random, "_THREADS", threads)
+    monkeypatch.setattr(cupy_random, "_GRID", grid)
+    monkeypatch.setattr(cupy_random, "_cupy", lambda: np)
+    monkeypatch.setattr(cupy_random, "_kernel", lambda name: emulated(library, name))
+    return cupy_random
+
+
+# Random123's known answers for philox4x64-10 (tests/kat_vectors): key, counter, bits.
+ONES, PI = (2**64 - 1,), 0x243F6A8885A308D3
+KNOWN_ANSWERS = [
+    (
+        (0, 0),
+        (0, 0, 0, 0),
+        (0x16554D9ECA36314C, 0xDB20FE9D672D0FDC, 0xD7E772CEE186176B, 0x7E68B68AEC7BA23B),
+    ),
+    (
+        ONES * 2,
+        ONES * 4,
+        (0x87B092C3013FE90B, 0x438C3C67BE8D0224, 0x9CC7D7C69CD777B6, 0xA09CAEBF594F0BA0),
+    ),
+    (
+        (0x452821E638D01377, 0xBE5466CF34E90C6C),
+        (PI, 0x13198A2E03707344, 0xA4093822299F31D0, 0x082EFA98EC4E6C89),
+        (0xA528F45403E61D95, 0x38C72DBD566E9788, 0xA5A1610E72FD18B5, 0x57BD43B5E52B7FE6),
+    ),
+]
+
+
+@pytest.mark.parametrize(("key", "counter", "bits"), KNOWN_ANSWERS)
+def test_philox_known_answers(
+    library: ctypes.CDLL, key: tuple[int, ...], counter: tuple[int, ...], bits: tuple[int, ...]
+) -> None:
+    x = np.array(counter, dtype=np.uint64)
+    library.bare_philox(*map(ctypes.c_uint64, key), ctypes.c_void_p(x.ctypes.data))
+    assert tuple(x.tolist()) == bits
+
+
+SEED = 2**127 + 2**64 + 12345
+STREAMS = [(0, 0), (SEED, 3), (7, 2**64 - 1000)]
+LENGTHS = [0, 1, 2, 3, 4, 7, 8, 15, 16, 17, 131]
+
+
+@pytest.mark.parametrize(("seed", "counter"), STREAMS)
+@pytest.mark.parametrize("n", LENGTHS)
+def test_kernels_give_the_bits_of_numpy(kernels: Any, seed: int, counter: int, n: int) -> None:
+    draws: list[tuple[str, tuple[Any, ...]]] = [
+        ("words", ()),
+        ("integers", (-(2**62), 2**63 + 5)),
+        ("bernoulli", (13107,)),
+        ("bernoulli", (0,)),
+        ("bernoulli", (65536,)),
+        ("uniform", ("float32", 0.0, 1.0)),
+        ("uniform", ("float32", -0.1, 0.3)),
+        ("uniform", ("float64", 0.0, 1.0)),
+        ("uniform", ("float64", -0.1, 0.3)),
+    ]
+    for kind, args in draws:
+        expected = getattr(numpy_random, kind)(seed, counter, n, *args)
+        actual = getattr(kernels, kind)(seed, counter, n, *args)
+        assert actual.dtype == expected.dtype and actual.shape == (n,)
+        np.testing.assert_array_equal(actual, expected, err_msg=f"{kind}{args}")
+
+
+@pytest.mark.parametrize(("seed", "counter"), STREAMS)
+@pytest.mark.parametrize("n", LENGTHS)
+@pytest.mark.parametrize(("dtype", "rtol"), [("float32", 2e-7), ("float64", 1e-13)])
+def test_kernels_give_the_normals_of_numpy(
+    kernels: Any, seed: int, counter: int, n: int, dtype: str, rtol: float
+) -> None:
+    expected = numpy_random.normal(seed, counter, n, dtype, -2.0, 3.0)
+    actual = kernels.normal(seed, counter, n, dtype, -2.0, 3.0)
+    assert actual.dtype == expected.dtype and actual.shape == (n,)
+    np.testing.assert_allclose(actual, expected, rtol=rtol, atol=rtol)
+
+
+def test_emulator_sees_a_wrong_constant(tmp_path: Path) -> None:
+    wrong = build(tmp_path, cupy_random.SOURCE.replace("0x9E3779B97F4A7C15", "0x9E3779B97F4A7C17"))
+    x = np.zeros(4, dtype=np.uint64)
+    wrong.bare_philox(*map(ctypes.c_uint64, (0, 0)), ctypes.c_void_p(x.ctypes.data))
+    assert tuple(x.tolist()) != KNOWN_ANSWERS[0][2]

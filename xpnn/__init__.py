@@ -1,0 +1,53 @@
+"""xpnn: deep learning in the array-API standard."""
+
+from __future__ import annotations
+
+from xpnn import ops
+from xpnn.autograd import (
+    Tensor,
+    check_grad,
+    checkpoint,
+    grad,
+    no_grad,
+    value_and_grad,
+    vjp,
+)
+from xpnn.backend import (
+    array_namespace,
+    asarray,
+    available_devices,
+    device,
+    get_device,
+    get_dtype,
+    set_device,
+    set_dtype,
+    to_device,
+    to_numpy,
+)
+from xpnn.random import get_rng, set_rng, set_seed
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "Tensor",
+    "array_namespace",
+    "asarray",
+    "available_devices",
+    "check_grad",
+    "checkpoint",
+    "device",
+    "get_device",
+    "get_dtype",
+    "get_rng",
+    "grad",
+    "no_grad",
+    "ops",
+    "set_device",
+    "set_dtype",
+    "set_rng",
+    "set_seed",
+    "to_device",
+    "to_numpy",
+    "value_and_grad",
+    "vjp",
+]

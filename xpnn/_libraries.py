@@ -1,0 +1,198 @@
+"""One adapter an array library: its namespace, its devices, and the way to and from the host.
+
+With ``backend`` and ``kernels`` this is the only place that names an array library. A library is
+imported when it is first asked for, never before.
+"""
+
+from __future__ import annotations
+
+import importlib
+from contextlib import nullcontext
+from functools import cached_property
+from typing import Any
+
+import array_api_compat as compat
+import numpy as np
+
+from xpnn.errors import DTypeError, DeviceError
+
+__all__ = ["LIBRARIES", "Library", "find_library"]
+
+Array = Any
+Namespace = Any
+
+
+class Library:
+    """An array library as xpnn sees it: its standard namespace, its devices, the way to the host."""
+
+    def __init__(self, name: str, namespace: str) -> None:
+        self.name = name
+        self._namespace = namespace
+
+    @cached_property
+    def xp(self) -> Namespace:
+        """The standard namespace, imported now."""
+        try:
+            return importlib.import_module(self._namespace)
+        except ImportError as error:
+            msg = f"device {self.name!r} needs a package that does not import: {error}."
+            raise DeviceError(msg) from error
+
+    def status(self) -> str:
+        """Return why this library cannot be used here, or an empty string if it can."""
+        try:
+            return "" if self.xp else "no namespace"
+        except DeviceError as error:
+            return str(error)
+
+    def devices(self) -> list[Any]:
+        """Every device of the library, in its own type; the first is the default."""
+        return list(self.xp.__array_namespace_info__().devices())
+
+    def native_device(self, spec: str) -> Any:
+        """Return the library's own device for the part of a device string after the colon."""
+        names = {self.device_name(d): d for d in reversed(self.devices())}
+        found = next(iter(reversed(names.values()))) if not spec else names.get(spec)
+        if found is None:
+            msg = f"{self.name!r} has no device {spec!r}; it has {', '.join(sorted(names))}."
+            raise DeviceError(msg)
+        return found
+
+    def device_name(self, native: Any) -> str:
+        """Return the part of a device string after the colon."""
+        return str(native)
+
+    def device_of(self, x: Array) -> Any:
+        """Return the library's own device object of an array."""
+        return compat.device(x)
+
+    def to_numpy(self, x: Array) -> Any:
+        """Copy or view an array on the host."""
+        return np.asarray(x)
+
+    def from_numpy(self, x: Any, native: Any, copy: bool | None) -> Array:
+        """Return an array of this library on one of its devices."""
+        return self.xp.asarray(x, device=native, copy=copy)
+
+    def scope(self, native: Any) -> Any:
+        """Return the context in which new arrays land on the device."""
+        return nullcontext()
+
+
+class _NumPy(Library):
+    def devices(self) -> list[Any]:
+        return ["cpu"]  # asking the namespace would import it, 0.1 s that `import xpnn` can spare
+
+    def from_numpy(self, x: Any, native: Any, copy: bool | None) -> Array:
+        return np.asarray(x) if copy is None else np.array(x, copy=copy)
+
+
+class _CuPy(Library):
+    def status(self) -> str:
+        try:
+            cupy = importlib.import_module("cupy")
+        except Exception as error:  # a broken CUDA library raises OSError, not ImportError
+            return (
+                f"CuPy is not installed or does not import ({error}). Install it with"
+                " pip install 'xpnn[cuda13]' (CUDA 13) or 'xpnn[cuda12]' (CUDA 12)."
+            )
+        if cupy.is_available():
+            return ""
+        try:
+            count = cupy.cuda.runtime.getDeviceCount()
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            return f"CuPy {cupy.__version__} is installed but finds no driver or device: {error}."
+        return f"CuPy {cupy.__version__} is installed but {count} CUDA devices are visible."
+
+    def devices(self) -> list[Any]:
+        if reason := self.status():
+            raise DeviceError(reason)
+        cuda = importlib.import_module("cupy").cuda
+        return [cuda.Device(i) for i in range(cuda.runtime.getDeviceCount())]
+
+    def device_name(self, native: Any) -> str:
+        return str(native.id)
+
+    def device_of(self, x: Array) -> Any:
+        return x.device
+
+    def to_numpy(self, x: Array) -> Any:
+        return x.get()
+
+    def from_numpy(self, x: Any, native: Any, copy: bool | None) -> Array:
+        with native:  # CuPy's creation functions ignore `device=`: its device is the current one
+            return self.xp.asarray(x)
+
+    def scope(self, native: Any) -> Any:
+        return native
+
+
+class _Torch(Library):
+    def devices(self) -> list[Any]:
+        torch = importlib.import_module("torch") if self.xp else None
+        count = torch.cuda.device_count() if torch else 0
+        return [torch.device("cpu"), *(torch.device("cuda", i) for i in range(count))]
+
+    def to_numpy(self, x: Array) -> Any:
+        return x.detach().cpu().numpy()
+
+    def from_numpy(self, x: Any, native: Any, copy: bool | None) -> Array:
+        # torch would warn about, and then write through, a read-only NumPy array.
+        safe = np.array(x) if copy or not x.flags.writeable else np.ascontiguousarray(x)
+        return self.xp.asarray(safe.reshape(x.shape), device=native)
+
+
+class _Jax(Library):
+    def devices(self) -> list[Any]:
+        return list(importlib.import_module("jax").devices()) if self.xp else []
+
+    def device_name(self, native: Any) -> str:
+        return str(native.platform) + (f":{native.id}" if native.id else "")
+
+
+class _Strict(Library):
+    def device_name(self, native: Any) -> str:
+        return str(native).removeprefix("array_api_strict.Device('").removesuffix("')")
+
+    def to_numpy(self, x: Array) -> Any:
+        return np.from_dlpack(x).copy() if x.size else np.asarray(x.to_device(self.devices()[0]))
+
+
+_NUMPY = _NumPy("cpu", "array_api_compat.numpy")
+_CUPY = _CuPy("cuda", "array_api_compat.cupy")
+_TORCH = _Torch("torch", "array_api_compat.torch")
+LIBRARIES: dict[str, Library] = {
+    "cpu": _NUMPY,
+    "cuda": _CUPY,
+    "torch": _TORCH,
+    "jax": _Jax("jax", "jax.numpy"),
+    "strict": _Strict("strict", "array_api_strict"),
+}
+_LIBRARY_OF: dict[type, Library] = {np.ndarray: _NUMPY}
+
+
+def find_library(x: Any) -> Library:
+    """Return the library of a raw array, and remember it for the array's type."""
+    cls = type(x)
+    if cls in _LIBRARY_OF:
+        return _LIBRARY_OF[cls]
+    if compat.is_numpy_array(x):
+        found = _NUMPY
+    elif compat.is_cupy_array(x):
+        found = _CUPY
+    elif compat.is_torch_array(x):
+        found = _TORCH
+    elif compat.is_jax_array(x):
+        found = LIBRARIES["jax"]
+    else:
+        try:
+            name = compat.array_namespace(x).__name__
+        except (TypeError, AttributeError):
+            msg = (
+                f"expected an array, got {cls.__module__}.{cls.__qualname__}."
+                " Make one with xpnn.asarray(...)."
+            )
+            raise DTypeError(msg) from None
+        found = LIBRARIES["strict"] if name == "array_api_strict" else Library(name, name)
+    _LIBRARY_OF[cls] = found
+    return found

@@ -1,0 +1,86 @@
+"""Reading and assigning elements of Tensors, recorded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xpnn import backend
+from xpnn.autograd.record import Tracked, apply, namespace, wrap
+from xpnn.backend import array_namespace, unwrap
+from xpnn.primitives import indexing
+from xpnn.primitives.elementwise import astype, where
+
+__all__ = ["assign", "get"]
+
+_BASIC = (int, slice, type(None), type(...))
+
+
+def _raw_key(key: Any) -> Any:
+    """Return the key with raw arrays for Tensors, and whether it holds any array."""
+    parts = key if isinstance(key, tuple) else (key,)
+    parts = tuple(unwrap(part) for part in parts)
+    return parts if isinstance(key, tuple) else parts[0]
+
+
+def _is_basic(key: Any) -> bool:
+    parts = key if isinstance(key, tuple) else (key,)
+    return all(isinstance(p, _BASIC) or (isinstance(p, Tracked) and p.ndim == 0) for p in parts)
+
+
+def _positions(x: Any, key: Any) -> Any:
+    """Return the row-major positions in ``x`` of what ``x[key]`` gives, for any key it takes."""
+    xp = array_namespace(x)
+    size = 1
+    for n in x.shape:
+        size *= n
+    device = backend.device_of(x).native
+    return xp.reshape(xp.arange(size, dtype=xp.int64, device=device), x.shape)[key]
+
+
+def get(x: Any, key: Any) -> Any:
+    """Return ``x[key]``; the gradient goes back to the elements that were read."""
+    raw_key = _raw_key(key)
+    if x.vertex is None:
+        return wrap(x.data[raw_key])
+    if _is_basic(key):
+        return apply(indexing.getitem, (x,), {"key": raw_key})
+    xp = namespace()
+    positions = _positions(x.data, raw_key)
+    flat = xp.take(xp.reshape(x, (-1,)), array_namespace(x.data).reshape(positions, (-1,)), axis=0)
+    return xp.reshape(flat, positions.shape)
+
+
+def assign(x: Any, key: Any, value: Any) -> None:
+    """Make ``x`` the Tensor that has ``value`` at ``key``, and its own elements elsewhere.
+
+    The array itself is not written into: others, and the tape, may hold it.
+    """
+    raw_key = _raw_key(key)
+    raw_value = unwrap(value)
+    xp = array_namespace(x.data)
+    if not isinstance(raw_value, (bool, int, float, complex)):
+        array_namespace(x.data, raw_value)  # one library only
+    if x.vertex is None and getattr(value, "vertex", None) is None:
+        x.data = backend.put(xp.asarray(x.data, copy=True), raw_key, raw_value)
+        return
+    # Number the elements of the value, write the numbers, and gather: right for every kind of key.
+    positions = _positions(x.data, raw_key)
+    count = 1
+    for n in positions.shape:
+        count *= n
+    device = backend.device_of(x.data).native
+    numbers = xp.reshape(xp.arange(count, dtype=xp.int64, device=device), positions.shape)
+    source = backend.put(xp.full(x.shape, -1, dtype=xp.int64, device=device), raw_key, numbers)
+    if not count:
+        return
+    ops = namespace()
+    if isinstance(raw_value, (bool, int, float, complex)):
+        new: Any = xp.full(x.shape, raw_value, dtype=x.data.dtype, device=device)
+    else:
+        flat = ops.reshape(ops.broadcast_to(value, positions.shape), (-1,))
+        safe = xp.reshape(xp.where(source < 0, xp.zeros_like(source), source), (-1,))
+        new = ops.reshape(ops.take(flat, safe, axis=0), x.shape)
+        if new.dtype != x.dtype:
+            new = apply(astype, (new,), {"dtype": x.data.dtype})
+    result = apply(where, (source >= 0, new, x))
+    x.data, x.vertex = result.data, result.vertex

@@ -1,0 +1,240 @@
+"""The tape: what was computed from what, and the walk back along it.
+
+The tape knows no operation. A :class:`Node` holds a primitive's rule and the values the rule asked
+for; :func:`backward` walks the nodes from the newest to the oldest, each once, on a heap and not by
+recursion, and frees what a node kept as soon as it is done. Node numbers grow with time, so "newest
+first" is a topological order, and nodes that appear on the way (``checkpoint``) fall into place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from heapq import heappop, heappush
+from itertools import count
+from typing import Any
+
+from xpnn._dtypes import as_dtype
+from xpnn.errors import GraphError
+from xpnn.primitives.base import Primitive, Rule, unbroadcast
+
+__all__ = ["JointNode", "Leaf", "Node", "Slot", "Vertex", "backward", "is_recording", "recording"]
+
+Array = Any
+next_id = count().__next__
+_recording: ContextVar[bool] = ContextVar("xpnn_recording", default=True)
+
+
+def is_recording() -> bool:
+    """Return whether operations are being recorded (False inside ``no_grad``)."""
+    return _recording.get()
+
+
+@contextmanager
+def recording(on: bool) -> Iterator[None]:
+    """Record operations, or not, inside the block."""
+    token = _recording.set(on)
+    try:
+        yield
+    finally:
+        _recording.reset(token)
+
+
+class Vertex:
+    """A place on the tape at which a gradient can arrive."""
+
+    __slots__ = ("id",)
+
+    def pullback(self, g: Any, lift: Any, only: set[int] | None) -> Iterable[tuple[Vertex, Any]]:
+        """Return pairs of a parent and its gradient, given the gradient ``g`` that arrived here.
+
+        ``lift`` is None for raw arrays; for a recorded backward pass it turns what was kept into
+        Tensors. ``only`` holds the ids of the leaves that are wanted, or is None for all.
+        """
+        raise NotImplementedError
+
+    def free(self) -> None:
+        """Let go of what was kept for the pullback."""
+
+
+class Leaf(Vertex):
+    """Where the tape ends: a variable, with the gradient that has arrived so far."""
+
+    __slots__ = ("grad",)
+
+    def __init__(self) -> None:
+        self.id = next_id()
+        self.grad: Any = None
+
+
+class Node(Vertex):
+    """A recorded operation with a rule for each argument.
+
+    Each edge is a parent, its rule, what the rule asked to keep, and the shape and dtype of the
+    argument if it was broadcast or promoted.
+    """
+
+    __slots__ = ("edges", "primitive", "static", "xp")
+    primitive: Primitive
+    xp: Any
+    edges: Any
+    static: dict[str, Any]
+
+    def free(self) -> None:
+        self.edges = None
+
+    def pullback(self, g: Any, lift: Any, only: set[int] | None) -> Iterable[tuple[Vertex, Any]]:
+        if self.edges is None:
+            raise GraphError(_freed(self.primitive))
+        xp, parents = self.xp, {}
+        if lift is not None:
+            xp = lift.namespace
+            parents = {i: parent for (parent, *_), i in zip(self.edges, self.places(), strict=True)}
+        pairs = []
+        for parent, rule, values, like in self.edges:
+            if only is not None and type(parent) is Leaf and parent.id not in only:
+                continue
+            if lift is not None:
+                values = lift.values(rule, values, self, parents)  # noqa: PLW2901
+            if rule.params:
+                grad = rule(xp, g, *values, **self.static)
+            else:
+                grad = rule.function(xp, g, *values)
+            pairs.append((parent, grad if like is None else _fit(xp, grad, *like)))
+        return pairs
+
+    def places(self) -> list[int]:
+        """Return which argument each edge belongs to."""
+        rules = self.primitive.rules
+        return [next(i for i, r in enumerate(rules) if r is rule) for _, rule, _, _ in self.edges]
+
+
+class JointNode(Vertex):
+    """A recorded operation with one rule for all arguments."""
+
+    __slots__ = ("args", "kept", "parents", "primitive", "rule", "static", "xp")
+    primitive: Primitive
+    rule: Rule
+    xp: Any
+    parents: list[Vertex | None]
+    kept: Any
+    static: dict[str, Any]
+    args: list[Any] | None
+
+    def free(self) -> None:
+        self.kept = self.args = None
+
+    def pullback(self, g: Any, lift: Any, only: set[int] | None) -> Iterable[tuple[Vertex, Any]]:
+        if self.kept is None:
+            raise GraphError(_freed(self.primitive))
+        rule, kept, xp = self.rule, self.kept, self.xp
+        if lift is not None:
+            xp = lift.namespace
+            rule, kept = lift.joint(self)
+        needs = [
+            p is not None and (only is None or type(p) is not Leaf or p.id in only)
+            for p in self.parents
+        ]
+        grads = rule(xp, g, needs, *kept, **self.static)
+        triples = zip(self.parents, grads, needs, strict=True)
+        return [(p, grad) for p, grad, need in triples if need and p is not None]
+
+
+class Slot(Vertex):
+    """One output of an operation that has several: it hands its gradient on in a tuple."""
+
+    __slots__ = ("index", "node", "of")
+
+    def __init__(self, node: Vertex, index: int, of: int) -> None:
+        self.id = next_id()
+        self.node = node
+        self.index = index
+        self.of = of
+
+    def pullback(self, g: Any, lift: Any, only: set[int] | None) -> Iterable[tuple[Vertex, Any]]:
+        return ((self.node, tuple(g if i == self.index else None for i in range(self.of))),)
+
+
+def _freed(primitive: Primitive) -> str:
+    return (
+        f"backward() a second time through {primitive.name!r}, whose values were freed by the"
+        " first. Pass retain_graph=True to the first, or compute the output again."
+    )
+
+
+def _fit(xp: Any, g: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Sum a gradient over the axes that its argument was broadcast along, and cast it back."""
+    g = unbroadcast(xp, g, shape)
+    if g.dtype != dtype:
+        if as_dtype(g.dtype).kind == "c" and as_dtype(dtype).kind != "c":
+            g = xp.real(g)
+        g = xp.astype(g, dtype)
+    return g
+
+
+def _add(a: Any, b: Any) -> Any:
+    if type(a) is tuple:  # the outputs of one node, filled in slot by slot
+        return tuple(y if x is None else x if y is None else x + y for x, y in zip(a, b, strict=True))
+    return a + b
+
+
+def backward(
+    roots: Sequence[tuple[Vertex, Any]],
+    *,
+    wanted: Sequence[Vertex] | None = None,
+    retain: bool = False,
+    lift: Any = None,
+) -> list[Any]:
+    """Carry gradients back from ``roots``.
+
+    Parameters
+    ----------
+    roots : sequence of (vertex, gradient)
+        Where to start.
+    wanted : sequence of Vertex, optional
+        Return the gradients that arrive at these, and go no further back than the oldest of them.
+        None adds the gradients to the leaves' ``grad``.
+    retain : bool
+        Keep what the nodes hold, for another pass.
+    lift : optional
+        For a pass that is itself recorded; see :meth:`Vertex.pullback`.
+
+    Returns
+    -------
+    list
+        A gradient, or None where none arrived, for each of ``wanted``.
+    """
+    pending: dict[int, tuple[Vertex, Any]] = {}
+    heap: list[int] = []
+    only = None if wanted is None else {vertex.id for vertex in wanted}
+    oldest = min(only, default=0) if only is not None else -1
+    arrived: dict[int, Any] = {}
+    pairs: Iterable[tuple[Vertex, Any]] = roots
+    while True:
+        for parent, grad in pairs:
+            if grad is None:
+                continue
+            key = -parent.id
+            if key in pending:
+                pending[key] = (parent, _add(pending[key][1], grad))
+            else:
+                pending[key] = (parent, grad)
+                heappush(heap, key)
+        if not heap:
+            break
+        vertex, g = pending.pop(heappop(heap))
+        if only is not None:
+            if vertex.id in only:
+                arrived[vertex.id] = g
+            if vertex.id <= oldest:
+                break
+        if type(vertex) is Leaf:
+            if only is None:
+                vertex.grad = g if vertex.grad is None else vertex.grad + g
+            pairs = ()
+            continue
+        pairs = vertex.pullback(g, lift, only)
+        if not retain:
+            vertex.free()
+    return [arrived.get(vertex.id) for vertex in wanted or ()]

@@ -1,0 +1,5 @@
+"""Kernels for CuPy."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

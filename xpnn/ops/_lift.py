@@ -1,0 +1,48 @@
+"""From a primitive to the public function of the namespace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from xpnn._dtypes import as_dtype
+from xpnn.autograd.record import apply
+from xpnn.backend import array_namespace, native_dtype, unwrap
+from xpnn.primitives.base import Primitive
+
+__all__ = ["lift", "native"]
+
+
+def lift(primitive: Primitive) -> Callable[..., Any]:
+    """Return the function ``f(*arrays, **parameters)`` of a primitive, with the standard's signature."""
+    count = len(primitive.arrays)
+    names = list(primitive.defaults)
+
+    def with_parameters(*args: Any, **params: Any) -> Any:
+        if len(args) != count:
+            args, params = _bind(args, params)
+        if "dtype" in params and params["dtype"] is not None:
+            params["dtype"] = native(args[0], params["dtype"])
+        return apply(primitive, args, params)
+
+    def _bind(args: Any, params: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        bound = primitive.signature.bind(*args, **params).arguments
+        arrays = tuple(bound.pop(name) for name in primitive.arrays)
+        return arrays, bound
+
+    def without_parameters(*args: Any) -> Any:
+        if len(args) != count:
+            primitive.signature.bind(*args)
+        return apply(primitive, args)
+
+    function = with_parameters if names else without_parameters
+    function.__name__ = function.__qualname__ = primitive.name
+    function.__doc__ = primitive.__doc__
+    function.__module__ = "xpnn.ops"
+    function.__signature__ = primitive.signature  # type: ignore[attr-defined]
+    return function
+
+
+def native(x: Any, dtype: Any) -> Any:
+    """Return the dtype object that the library of ``x`` takes."""
+    return native_dtype(array_namespace(unwrap(x)), as_dtype(dtype))

@@ -1,0 +1,15 @@
+"""Linear algebra of the standard, differentiable."""
+
+from __future__ import annotations
+
+from xpnn.ops._lift import lift
+from xpnn.primitives import linalg as _l
+from xpnn.primitives import products as _p
+from xpnn.primitives import shape as _s
+
+matmul, tensordot, vecdot = lift(_p.matmul), lift(_p.tensordot), lift(_p.vecdot)
+matrix_transpose = lift(_s.matrix_transpose)
+
+__all__ = ["matmul", "matrix_transpose", "tensordot", "vecdot", *_l.__all__]
+
+globals().update({name: lift(getattr(_l, name)) for name in _l.__all__})

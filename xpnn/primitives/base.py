@@ -1,0 +1,190 @@
+"""What a primitive is: a forward function and, beside it, its vector-Jacobian products (vjps).
+
+Both are pure functions of a namespace and arrays. They know no tape, so the same rule runs on raw
+arrays (a first-order backward pass) and on Tensors (``create_graph=True``: derivatives of any order).
+
+A forward function is written ``f(xp, x1, x2, /, axis=None, *, keepdims=False)``: what stands before
+``/`` are arrays, what stands after are static parameters. Its derivative comes in one of two forms:
+
+- *a rule an argument*: ``multiply.d(lambda xp, g, x2: g * x2, lambda xp, g, x1: g * x1)``;
+- *one joint rule*, for functions whose gradients share work: ``vjp(xp, g, needs, ...)`` returns a
+  gradient, or None, for every array; ``needs`` tells which are wanted.
+
+**A rule's parameters name what the tape has to keep for it**, and nothing else is kept:
+
+==================  ==================================================================
+``xp``, ``g``        the namespace, and the gradient with respect to the output
+``y``                the output
+``x1``               an argument, by the name that the forward function gives it
+``x1_shape``         its shape only, so that the array itself can be freed
+``x1_dtype``         its dtype only
+``res``              what a ``residual=True`` forward returned beside its output
+``axis``             a static parameter
+==================  ==================================================================
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from xpnn import kernels
+
+__all__ = ["Implementation", "Primitive", "Rule", "primitive", "unbroadcast"]
+
+
+class Rule:
+    """A vjp function and what its signature says it wants.
+
+    ``take(y, res, args)`` picks the values to keep from a forward call. ``spec`` says for each what
+    it is (``"y"``, ``"res"``, the index of an argument, a slice of them, or None for a shape or a
+    dtype), so that a second-order backward pass can put Tensors in their places.
+    """
+
+    __slots__ = ("function", "params", "spec", "take")
+
+    def __init__(self, function: Callable[..., Any], arrays: list[str], variadic: bool) -> None:
+        self.function = function
+        self.spec: list[Any] = []
+        self.params: list[str] = []
+        sources = []
+        for name in inspect.signature(function).parameters:
+            stem, _, facet = name.rpartition("_")
+            if name in ("xp", "g", "needs"):
+                continue
+            if name in ("y", "res"):
+                self.spec.append(name)
+                sources.append(name)
+            elif variadic and name == arrays[-1]:
+                self.spec.append(slice(len(arrays) - 1, None))
+                sources.append(f"args[{len(arrays) - 1}:]")
+            elif name in arrays:
+                self.spec.append(arrays.index(name))
+                sources.append(f"args[{arrays.index(name)}]")
+            elif variadic and name == arrays[-1] + "_shape":
+                self.spec.append(None)
+                sources.append(f"[x.shape for x in args[{len(arrays) - 1}:]]")
+            elif stem in arrays and facet in ("shape", "dtype"):
+                self.spec.append(None)
+                sources.append(f"args[{arrays.index(stem)}].{facet}")
+            else:
+                self.params.append(name)
+        # One compiled expression: a loop over the names here would cost as much as a small operation.
+        picked = "".join(source + ", " for source in sources)
+        self.take: Callable[..., tuple[Any, ...]] = eval(f"lambda y, res, args: ({picked})")
+
+    def __call__(self, *args: Any, **params: Any) -> Any:
+        return self.function(*args, **{name: params[name] for name in self.params})
+
+
+class Implementation:
+    """A forward function with its rules: the standard one, or a kernel that stands in for it."""
+
+    __slots__ = ("accepts", "forward", "joint", "residual", "rules")
+
+    def __init__(self, forward: Callable[..., Any], residual: bool = False) -> None:
+        self.forward = forward
+        self.residual = residual
+        self.rules: tuple[Rule | None, ...] = ()
+        self.joint: Rule | None = None
+        self.accepts: Callable[..., bool] | None = None
+
+
+class Primitive(Implementation):
+    """A differentiable function of arrays.
+
+    Attributes
+    ----------
+    name : str
+    arrays : list of str
+        Names of the array arguments, in order; ``variadic`` if the last takes any number.
+    defaults : dict
+        The static parameters and their defaults.
+    broadcasts : bool
+        Whether the arguments broadcast, so that a gradient has to be summed back to the shape of
+        its argument. Set for element-wise functions of several arguments.
+    casts : bool
+        Whether there are several arguments, so that a gradient may have to be cast back.
+    differentiable : bool
+        Whether there is a rule for any argument.
+    """
+
+    def __init__(
+        self, forward: Callable[..., Any], *, broadcasts: bool = False, residual: bool = False
+    ) -> None:
+        super().__init__(forward, residual)
+        self.name = forward.__name__
+        self.__doc__ = forward.__doc__
+        self.broadcasts = broadcasts
+        self.differentiable = False
+        self.overlays: dict[Any, Implementation] = {}
+        signature = inspect.signature(forward)
+        kinds = list(signature.parameters.values())[1:]
+        self.signature = signature.replace(parameters=kinds)
+        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in kinds)
+        self.arrays = [p.name for p in kinds if p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL)]
+        self.casts = len(self.arrays) > 1 or self.variadic
+        self.defaults = {p.name: p.default for p in kinds if p.name not in self.arrays}
+
+    def d(self, *rules: Callable[..., Any] | None) -> Primitive:
+        """Give the vjp of each argument in turn; None where there is no derivative."""
+        self.rules = tuple(None if f is None else Rule(f, self.arrays, self.variadic) for f in rules)
+        self.differentiable = any(self.rules)
+        return self
+
+    def vjp(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        """Give the joint vjp of all arguments; a decorator."""
+        self.joint = Rule(rule, self.arrays, self.variadic)
+        self.differentiable = True
+        return rule
+
+    def on(self, xp: Any) -> Implementation:
+        """Return the implementation for a namespace: a kernel of ``kernels``, or this standard one."""
+        found = self.overlays.get(xp)
+        if found is None:
+            found = self.overlays[xp] = self._find_overlay(kernels.load(xp.__name__))
+        return found
+
+    def __call__(self, xp: Any, *arrays: Any, **params: Any) -> Any:
+        """Compute in a namespace: recorded if it is the differentiable one, else raw.
+
+        So a rule may call another primitive, and stays differentiable.
+        """
+        lifted = getattr(xp, "_apply_primitive", None)
+        if lifted is not None:
+            return lifted(self, arrays, params)
+        implementation = self.on(xp)
+        static = {**self.defaults, **params}
+        if implementation.accepts is not None and not implementation.accepts(*arrays, **static):
+            implementation = self
+        out = implementation.forward(xp, *arrays, **static)
+        return out[0] if implementation.residual else out
+
+    def _find_overlay(self, module: Any) -> Implementation:
+        # A kernel is a pair of functions by name: `linear` and `linear_vjp`; `linear_accepts` may
+        # send a call back to the standard version, for example for a dtype it was not written for.
+        forward = getattr(module, self.name, None)
+        if forward is None:
+            return self
+        overlay = Implementation(forward, residual=hasattr(forward, "residual"))
+        overlay.joint = Rule(getattr(module, self.name + "_vjp"), self.arrays, self.variadic)
+        overlay.accepts = getattr(module, self.name + "_accepts", None)
+        return overlay
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}{self.signature}>"
+
+
+def primitive(*, broadcasts: bool = False, residual: bool = False) -> Callable[..., Primitive]:
+    """Make a :class:`Primitive` of a forward function; a decorator."""
+    return lambda forward: Primitive(forward, broadcasts=broadcasts, residual=residual)
+
+
+def unbroadcast(xp: Any, g: Any, shape: tuple[int, ...]) -> Any:
+    """Sum ``g`` over the axes along which an array of ``shape`` was broadcast to its shape."""
+    if g.shape == shape:
+        return g
+    extra = g.ndim - len(shape)
+    axes = [i for i in range(g.ndim) if i < extra or (shape[i - extra] == 1 and g.shape[i] != 1)]
+    return xp.reshape(xp.sum(g, axis=tuple(axes), dtype=g.dtype), shape)
