@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xpnn import ops
+from xpnn import activations, functional, initializers, layers, ops
 from xpnn.autograd import (
     Tensor,
     check_grad,
@@ -24,22 +24,28 @@ from xpnn.backend import (
     to_device,
     to_numpy,
 )
+from xpnn.layers import functional_call
 from xpnn.random import get_rng, set_rng, set_seed
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
     "Tensor",
+    "activations",
     "array_namespace",
     "asarray",
     "available_devices",
     "check_grad",
     "checkpoint",
     "device",
+    "functional",
+    "functional_call",
     "get_device",
     "get_dtype",
     "get_rng",
     "grad",
+    "initializers",
+    "layers",
     "no_grad",
     "ops",
     "set_device",

@@ -86,7 +86,9 @@ def as_dtype(dtype: Any) -> DType:
     except (KeyError, TypeError):
         pass
     name = dtype if isinstance(dtype, str) else getattr(dtype, "name", None)
-    if not isinstance(name, str):  # torch.float32, array_api_strict.float32, numpy.float32 (a class)
+    if not isinstance(
+        name, str
+    ):  # torch.float32, array_api_strict.float32, numpy.float32 (a class)
         name = dtype.__name__ if isinstance(dtype, type) else str(dtype)
     found = DTYPES.get(name.rpartition(".")[2])
     if found is None:

@@ -14,7 +14,7 @@ from typing import Any
 import array_api_compat as compat
 import numpy as np
 
-from xpnn.errors import DTypeError, DeviceError
+from xpnn.errors import DeviceError, DTypeError
 
 __all__ = ["LIBRARIES", "Library", "find_library"]
 
@@ -23,7 +23,7 @@ Namespace = Any
 
 
 class Library:
-    """An array library as xpnn sees it: its standard namespace, its devices, the way to the host."""
+    """An array library as xpnn sees it: its namespace, its devices, the way to the host."""
 
     def __init__(self, name: str, namespace: str) -> None:
         self.name = name
@@ -129,12 +129,14 @@ class _CuPy(Library):
 
 class _Torch(Library):
     def devices(self) -> list[Any]:
-        torch = importlib.import_module("torch") if self.xp else None
-        count = torch.cuda.device_count() if torch else 0
-        return [torch.device("cpu"), *(torch.device("cuda", i) for i in range(count))]
+        if self.xp is None:
+            return []
+        torch = importlib.import_module("torch")
+        cuda = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
+        return [torch.device("cpu"), *cuda]
 
     def to_numpy(self, x: Array) -> Any:
-        return x.detach().cpu().numpy()
+        return x.numpy(force=True)  # also off the tape, the GPU and lazy conjugation
 
     def from_numpy(self, x: Any, native: Any, copy: bool | None) -> Array:
         # torch would warn about, and then write through, a read-only NumPy array.
@@ -158,9 +160,9 @@ class _Strict(Library):
         return np.from_dlpack(x).copy() if x.size else np.asarray(x.to_device(self.devices()[0]))
 
 
-_NUMPY = _NumPy("cpu", "array_api_compat.numpy")
-_CUPY = _CuPy("cuda", "array_api_compat.cupy")
-_TORCH = _Torch("torch", "array_api_compat.torch")
+_NUMPY: Library = _NumPy("cpu", "array_api_compat.numpy")
+_CUPY: Library = _CuPy("cuda", "array_api_compat.cupy")
+_TORCH: Library = _Torch("torch", "array_api_compat.torch")
 LIBRARIES: dict[str, Library] = {
     "cpu": _NUMPY,
     "cuda": _CUPY,

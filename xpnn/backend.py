@@ -92,7 +92,7 @@ def array_namespace(*xs: Any) -> Namespace:
     for x in xs:
         if isinstance(x, ArrayWrapper):
             wrapped = x
-            x = x.data  # noqa: PLW2901
+            x = x.data
         elif x is None or isinstance(x, (bool, int, float, complex)):
             if type(x).__module__ == "builtins":
                 continue
@@ -195,7 +195,8 @@ def as_device(device: Any) -> Device:
         raise DeviceError(msg) from error
 
 
-_device: ContextVar[Device] = ContextVar("xpnn_device", default=Device(LIBRARIES["cpu"], "cpu"))
+_HOST = Device(LIBRARIES["cpu"], "cpu")
+_device: ContextVar[Device] = ContextVar("xpnn_device", default=_HOST)
 
 
 def get_device() -> Device:
@@ -291,7 +292,7 @@ def set_dtype(dtype: Any) -> None:
 
 
 def native_dtype(xp: Namespace, dtype: Any) -> Any:
-    """Return the dtype object of namespace ``xp`` for a DType, a name or another library's dtype."""
+    """Return the dtype object of namespace ``xp`` for a DType, a name or a foreign dtype."""
     name = as_dtype(dtype).name
     try:
         return _NATIVE[xp, name]

@@ -24,7 +24,9 @@ def _raw_key(key: Any) -> Any:
 
 def _is_basic(key: Any) -> bool:
     parts = key if isinstance(key, tuple) else (key,)
-    return all(isinstance(p, _BASIC) or (isinstance(p, Tracked) and p.ndim == 0) for p in parts)
+    return all(
+        isinstance(p, _BASIC) or (isinstance(p, Tracked) and p.data.ndim == 0) for p in parts
+    )
 
 
 def _positions(x: Any, key: Any) -> Any:

@@ -12,6 +12,7 @@ from xpnn.primitives.base import Primitive
 
 __all__ = ["Operators"]
 
+
 def _operator(primitive: Primitive) -> Any:
     def method(self: Tracked, other: Any, /) -> Any:
         return apply(primitive, (self, other)) if _is_operand(other) else NotImplemented
@@ -38,9 +39,9 @@ def _is_operand(x: Any) -> bool:
 
 
 class Operators(Tracked):
-    """The operators of the standard, with scalars and raw arrays of the same library on either side.
+    """The operators of the standard, with scalars and raw arrays of the library on either side.
 
-    There are no in-place operators: ``x += y`` makes a new Tensor and leaves the old one to the tape.
+    There are no in-place operators: ``x += y`` makes a new Tensor and leaves the old to the tape.
     """
 
     __slots__ = ()

@@ -1,4 +1,4 @@
-"""Recording: :func:`apply` computes a primitive and notes it on the tape; :func:`backward` goes back.
+"""Recording: :func:`apply` computes a primitive and notes it; :func:`backward` goes back.
 
 This is the seam between raw arrays and Tensors. Every operation of xpnn, fused or elementary, on
 Tensors or on raw arrays, goes through :func:`apply`.
@@ -6,6 +6,7 @@ Tensors or on raw arrays, goes through :func:`apply`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from xpnn import backend
@@ -69,10 +70,10 @@ def apply(primitive: Primitive, args: Any, params: dict[str, Any] | None = None)
     Tensor or tuple of Tensor
         Raw arrays, if no argument is a Tensor.
     """
-    raw = []
-    parents = None
+    raw: list[Any] = []
+    parents: list[tuple[int, Vertex]] | None = None
     wrapped = False
-    cls = None
+    cls: Any = None
     for x in args:
         if isinstance(x, ArrayWrapper):
             wrapped = True
@@ -80,7 +81,7 @@ def apply(primitive: Primitive, args: Any, params: dict[str, Any] | None = None)
                 if parents is None:
                     parents = []
                 parents.append((len(raw), x.vertex))  # type: ignore[attr-defined]
-            x = x.data  # noqa: PLW2901
+            x = x.data
         raw.append(x)
         if type(x) is not cls and type(x) not in _SCALARS:
             if cls is not None:
@@ -99,7 +100,7 @@ def apply(primitive: Primitive, args: Any, params: dict[str, Any] | None = None)
         out, residual = out
     if not wrapped:
         return out
-    node = None
+    node: Node | JointNode | None = None
     if parents is not None and primitive.differentiable and _recording.get():
         if implementation.joint is None:
             node = _note_edges(primitive, xp, parents, out, raw, static)
@@ -127,6 +128,7 @@ def _note_edges(
 ) -> Node:
     edges = []
     like = None
+    wanted = False
     if casts := primitive.casts:
         dtype = out.dtype
         shape = out.shape if primitive.broadcasts else None
@@ -138,9 +140,12 @@ def _note_edges(
             x = raw[i]
             same = x.dtype == dtype and (shape is None or x.shape == shape)
             like = None if same else (x.shape, x.dtype)
+        if parent.wanted:
+            wanted = True
         edges.append((parent, rule, rule.take(out, None, raw), like))
     node: Node = _new(Node)  # no __init__: this runs once an operation
     node.id = next_id()
+    node.wanted = wanted
     node.primitive = primitive
     node.xp = xp
     node.edges = edges
@@ -165,8 +170,16 @@ def _note_joint(
     node.static = static
     node.rule = implementation.joint  # type: ignore[assignment]
     node.parents = [None] * len(raw)
+    node.wanted = False
     for i, parent in parents:
         node.parents[i] = parent
+        node.wanted = node.wanted or parent.wanted
+    dtype = (out[0] if isinstance(out, tuple) else out).dtype
+    node.dtypes = None
+    if any(raw[i].dtype != dtype for i, _ in parents):
+        node.dtypes = [None] * len(raw)
+        for i, _ in parents:
+            node.dtypes[i] = raw[i].dtype
     node.kept = node.rule.take(out, residual, raw)
     # What a kernel, or a forward with residuals, set aside cannot be differentiated: a recorded
     # backward pass computes it again from the arguments.
@@ -175,11 +188,9 @@ def _note_joint(
     return node
 
 
-def wrap_all(outs: tuple[Any, ...], node: Node | None) -> Any:
+def wrap_all(outs: tuple[Any, ...], node: Vertex | None) -> Any:
     n = len(outs)
-    wrapped = [
-        wrap(x, None if node is None else Slot(node, i, n)) for i, x in enumerate(outs)
-    ]
+    wrapped = [wrap(x, None if node is None else Slot(node, i, n)) for i, x in enumerate(outs)]
     # linalg.eigh and its like return named tuples
     return type(outs)(*wrapped) if hasattr(outs, "_fields") else tuple(wrapped)
 
@@ -191,7 +202,9 @@ class _Lift:
     def namespace(self) -> Any:
         return _Late.namespace
 
-    def values(self, rule: Rule, values: Any, node: Vertex, parents: dict[int, Vertex]) -> list[Any]:
+    def values(
+        self, rule: Rule, values: Any, node: Vertex, parents: dict[int, Vertex]
+    ) -> list[Any]:
         """Return what a rule kept, each array that is on the tape as a Tensor there."""
         return [self._one(w, v, node, parents) for w, v in zip(rule.spec, values, strict=True)]
 
@@ -205,20 +218,29 @@ class _Lift:
             return [wrap(x, parents.get(i)) for i, x in enumerate(value, what.start)]
         return value
 
-    def joint(self, node: JointNode) -> tuple[Rule, Any]:
-        """Return the standard joint rule of a node, and its values as Tensors."""
+    def joint(self, node: JointNode) -> tuple[Callable[..., Any], Any]:
+        """Return the standard rule of a node for all its arguments, and its values as Tensors."""
         primitive, rule = node.primitive, node.primitive.joint
-        assert rule is not None
         parents = {i: parent for i, parent in enumerate(node.parents) if parent is not None}
-        if node.args is None:
+        if node.args is None and rule is not None:
             return rule, self.values(rule, node.kept, node, parents)
-        args = [wrap(x, parents[i]) if i in parents else x for i, x in enumerate(node.args)]
+        args = [wrap(x, parents[i]) if i in parents else x for i, x in enumerate(node.args or ())]
+        rules = primitive.rules if rule is None else (rule,)
         y, res = None, None
-        if "y" in rule.spec or "res" in rule.spec:
+        if any("y" in r.spec or "res" in r.spec for r in rules if r is not None):
             y = primitive.forward(self.namespace, *args, **node.static)
             if primitive.residual:
                 y, res = y
-        return rule, rule.take(y, res, args)
+        if rule is not None:
+            return rule, rule.take(y, res, args)
+
+        def each(xp: Any, g: Any, needs: list[bool], **static: Any) -> list[Any]:
+            pairs = zip(rules, needs, strict=True)
+            return [
+                r(xp, g, *r.take(y, res, args), **static) if r and n else None for r, n in pairs
+            ]
+
+        return each, ()
 
 
 _lift = _Lift()

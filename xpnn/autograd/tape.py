@@ -42,9 +42,15 @@ def recording(on: bool) -> Iterator[None]:
 
 
 class Vertex:
-    """A place on the tape at which a gradient can arrive."""
+    """A place on the tape at which a gradient can arrive.
 
-    __slots__ = ("id",)
+    ``wanted`` says whether a variable lies behind it that collects gradients by itself; the way to
+    what does not (the input of a model) is only walked when somebody asks for its gradient.
+    """
+
+    __slots__ = ("id", "wanted")
+    id: int
+    wanted: bool
 
     def pullback(self, g: Any, lift: Any, only: set[int] | None) -> Iterable[tuple[Vertex, Any]]:
         """Return pairs of a parent and its gradient, given the gradient ``g`` that arrived here.
@@ -63,8 +69,9 @@ class Leaf(Vertex):
 
     __slots__ = ("grad",)
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: bool = True) -> None:
         self.id = next_id()
+        self.wanted = wanted
         self.grad: Any = None
 
 
@@ -93,10 +100,10 @@ class Node(Vertex):
             parents = {i: parent for (parent, *_), i in zip(self.edges, self.places(), strict=True)}
         pairs = []
         for parent, rule, values, like in self.edges:
-            if only is not None and type(parent) is Leaf and parent.id not in only:
+            if not _needed(parent, only):
                 continue
             if lift is not None:
-                values = lift.values(rule, values, self, parents)  # noqa: PLW2901
+                values = lift.values(rule, values, self, parents)
             if rule.params:
                 grad = rule(xp, g, *values, **self.static)
             else:
@@ -113,7 +120,7 @@ class Node(Vertex):
 class JointNode(Vertex):
     """A recorded operation with one rule for all arguments."""
 
-    __slots__ = ("args", "kept", "parents", "primitive", "rule", "static", "xp")
+    __slots__ = ("args", "dtypes", "kept", "parents", "primitive", "rule", "static", "xp")
     primitive: Primitive
     rule: Rule
     xp: Any
@@ -121,6 +128,7 @@ class JointNode(Vertex):
     kept: Any
     static: dict[str, Any]
     args: list[Any] | None
+    dtypes: list[Any] | None  # of the arguments, if they are not all that of the output
 
     def free(self) -> None:
         self.kept = self.args = None
@@ -132,11 +140,11 @@ class JointNode(Vertex):
         if lift is not None:
             xp = lift.namespace
             rule, kept = lift.joint(self)
-        needs = [
-            p is not None and (only is None or type(p) is not Leaf or p.id in only)
-            for p in self.parents
-        ]
+        needs = [p is not None and _needed(p, only) for p in self.parents]
         grads = rule(xp, g, needs, *kept, **self.static)
+        if self.dtypes is not None:
+            pairs = zip(grads, self.dtypes, strict=True)
+            grads = [g if g is None or d is None else _cast(xp, g, d) for g, d in pairs]
         triples = zip(self.parents, grads, needs, strict=True)
         return [(p, grad) for p, grad, need in triples if need and p is not None]
 
@@ -148,12 +156,19 @@ class Slot(Vertex):
 
     def __init__(self, node: Vertex, index: int, of: int) -> None:
         self.id = next_id()
+        self.wanted = node.wanted
         self.node = node
         self.index = index
         self.of = of
 
     def pullback(self, g: Any, lift: Any, only: set[int] | None) -> Iterable[tuple[Vertex, Any]]:
         return ((self.node, tuple(g if i == self.index else None for i in range(self.of))),)
+
+
+def _needed(parent: Vertex, only: set[int] | None) -> bool:
+    if only is None:
+        return parent.wanted
+    return type(parent) is not Leaf or parent.id in only
 
 
 def _freed(primitive: Primitive) -> str:
@@ -165,17 +180,22 @@ def _freed(primitive: Primitive) -> str:
 
 def _fit(xp: Any, g: Array, shape: tuple[int, ...], dtype: Any) -> Array:
     """Sum a gradient over the axes that its argument was broadcast along, and cast it back."""
-    g = unbroadcast(xp, g, shape)
-    if g.dtype != dtype:
-        if as_dtype(g.dtype).kind == "c" and as_dtype(dtype).kind != "c":
-            g = xp.real(g)
-        g = xp.astype(g, dtype)
-    return g
+    return _cast(xp, unbroadcast(xp, g, shape), dtype)
+
+
+def _cast(xp: Any, g: Array, dtype: Any) -> Array:
+    if g.dtype == dtype:
+        return g
+    if as_dtype(g.dtype).kind == "c" and as_dtype(dtype).kind != "c":
+        g = xp.real(g)
+    return xp.astype(g, dtype)
 
 
 def _add(a: Any, b: Any) -> Any:
     if type(a) is tuple:  # the outputs of one node, filled in slot by slot
-        return tuple(y if x is None else x if y is None else x + y for x, y in zip(a, b, strict=True))
+        return tuple(
+            y if x is None else x if y is None else x + y for x, y in zip(a, b, strict=True)
+        )
     return a + b
 
 

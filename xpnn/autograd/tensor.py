@@ -74,7 +74,9 @@ class Tensor(Operators):
     def requires_grad(self, wanted: bool) -> None:
         if wanted and self.vertex is None:
             if not self.dtype.is_inexact:
-                msg = f"only floating-point Tensors can require a gradient, this one is {self.dtype}."
+                msg = (
+                    f"only floating-point Tensors can require a gradient, this one is {self.dtype}."
+                )
                 raise DTypeError(msg)
             self.vertex = Leaf()
         elif not wanted and self.vertex is not None:
@@ -91,7 +93,7 @@ class Tensor(Operators):
             return None
         if not isinstance(leaf.grad, Tensor):
             leaf.grad = wrap(leaf.grad)
-        return leaf.grad  # type: ignore[no-any-return]
+        return leaf.grad
 
     @grad.setter
     def grad(self, value: Any) -> None:
@@ -159,12 +161,12 @@ class Tensor(Operators):
     @property
     def shape(self) -> tuple[int, ...]:
         """Lengths of the axes."""
-        return self.data.shape  # type: ignore[no-any-return]
+        return self.data.shape
 
     @property
     def ndim(self) -> int:
         """Number of axes."""
-        return self.data.ndim  # type: ignore[no-any-return]
+        return self.data.ndim
 
     @property
     def size(self) -> int:
@@ -177,7 +179,7 @@ class Tensor(Operators):
         if self.ndim < 2:
             msg = f"mT: expected at least two axes, got shape {self.shape}."
             raise ShapeError(msg)
-        return apply(shapes.matrix_transpose, (self,))  # type: ignore[no-any-return]
+        return apply(shapes.matrix_transpose, (self,))
 
     @property
     def T(self) -> Tensor:
@@ -227,7 +229,7 @@ class Tensor(Operators):
         if source == target:
             return self
         moved = apply(shapes.to_device, (self,), {"source": source, "target": target})
-        return moved  # type: ignore[no-any-return]
+        return moved
 
     def _off_tape(self, what: str) -> Any:
         if self.vertex is not None:
@@ -242,8 +244,17 @@ class Tensor(Operators):
         host = backend.to_numpy(self._off_tape("a NumPy array"))
         return host.astype(dtype or host.dtype, copy=bool(copy))
 
-    def __dlpack__(self, **options: Any) -> Any:
-        return self._off_tape("a DLPack capsule").__dlpack__(**options)
+    def __dlpack__(
+        self,
+        *,
+        stream: Any = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: Any = None,
+        copy: bool | None = None,
+    ) -> Any:
+        given = {"max_version": max_version, "dl_device": dl_device, "copy": copy}
+        given = {name: value for name, value in given.items() if value is not None}
+        return self._off_tape("a DLPack capsule").__dlpack__(stream=stream, **given)
 
     def __dlpack_device__(self) -> Any:
         return self.data.__dlpack_device__()
@@ -270,13 +281,22 @@ class Tensor(Operators):
         return self.__deepcopy__({})
 
     def __deepcopy__(self, memo: Any) -> Tensor:
-        copied = wrap(array_namespace(self.data).asarray(self.data, copy=True))
-        if type(self.vertex) is Leaf:
-            copied.vertex = Leaf()
-        return copied
+        raw = array_namespace(self.data).asarray(self.data, copy=True)
+        return _rebuilt(type(self), raw, type(self.vertex) is Leaf)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), self.data, type(self.vertex) is Leaf)
 
 
 bind(tensor=Tensor)
+
+
+def _rebuilt(cls: type[Tensor], data: Any, variable: bool) -> Tensor:
+    """Return a copy: a variable if it was one, else off the tape."""
+    tensor = object.__new__(cls)
+    tensor.data = data
+    tensor.vertex = Leaf() if variable else None
+    return tensor
 
 
 def seed(y: Tensor, grad: Any) -> Any:

@@ -23,7 +23,7 @@ from xpnn.primitives import elementwise
 __all__ = ["checkpoint", "grad", "no_grad", "value_and_grad", "vjp"]
 
 
-class no_grad(ContextDecorator):  # noqa: N801, a context manager that reads as a statement
+class no_grad(ContextDecorator):
     """Do not record what is computed inside the block, or inside the decorated function.
 
     Examples
@@ -222,6 +222,7 @@ class _Recompute(Vertex):
 
     def __init__(self, f: Any, args: tuple[Any, ...], kw: dict[str, Any], rng: Any) -> None:
         self.id = next_id()
+        self.wanted = True
         self.f, self.args, self.kw, self.rng = f, args, kw, rng
 
     def free(self) -> None:
@@ -229,7 +230,7 @@ class _Recompute(Vertex):
 
     def pullback(self, g: Any, lift: Any, only: set[int] | None) -> Iterable[tuple[Vertex, Any]]:
         if self.f is None:
-            msg = "backward() a second time through a checkpoint; pass retain_graph=True to the first."
+            msg = "backward() a second time through a checkpoint; retain_graph=True keeps it."
             raise GraphError(msg)
         now = random.get_rng()
         random.set_rng(self.rng.copy())  # dropout draws the same masks again

@@ -100,14 +100,16 @@ def load_file(
         top = Path(named).expanduser()
         own = [top / dataset, top]
         if folder is not None and not top.is_dir():
-            raise DataError(f"{who}: folder {str(folder)!r} is not an existing folder.")
+            msg = f"{who}: folder {str(folder)!r} is not an existing folder."
+            raise DataError(msg)
     if (path := _find(name, own)) is not None:
         try:
             return read(path)
         except DataError as error:
             # A file of the user's is never deleted.
             advice = "The file was left as it is: replace it or remove it."
-            raise DataError(f"{who}: {path}: {error} {advice}") from None
+            msg = f"{who}: {path}: {error} {advice}"
+            raise DataError(msg) from None
 
     cache = cache_folder() / dataset
     if (path := _find(name, [cache])) is not None:
@@ -116,25 +118,32 @@ def load_file(
         except DataError as error:
             path.unlink(missing_ok=True)
             advice = "The file was deleted from the cache: call again to download it anew."
-            raise DataError(f"{who}: {path}: {error} {advice}") from None
+            msg = f"{who}: {path}: {error} {advice}"
+            raise DataError(msg) from None
 
     partial = cache / f"{name}.{secrets.token_hex(8)}.part"
     try:
         cache.mkdir(parents=True, exist_ok=True)
         partial.touch(exist_ok=False)
     except OSError as error:
-        raise DataError(
+        msg = (
             f"{who}: cannot write to the cache folder {cache}: {error}. "
             f"Name a writable folder in the environment variable XPNN_CACHE."
+        )
+        raise DataError(
+            msg
         ) from error
     try:
         return _download(name, mirrors, partial, read)
     except _NoMirrorError as error:
         looked = "".join(f"\n  {place}" for place in [*own, cache])
-        raise DataError(
+        msg = (
             f"{who}: no mirror delivered {name}:{error}\nIt is in none of these folders "
             f"either:{looked}\nWithout a network: put {name} (or the unpacked file) into a folder "
             f"and name that folder in the environment variable XPNN_DATA."
+        )
+        raise DataError(
+            msg
         ) from None
     finally:
         partial.unlink(missing_ok=True)

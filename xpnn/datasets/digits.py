@@ -61,9 +61,12 @@ def load_digits(*, normalize: bool = True) -> tuple[NDArray[Any], NDArray[np.int
     packed = _ARCHIVE.read_bytes()
     found = hashlib.sha256(packed).hexdigest()
     if found != _SHA256:
-        raise DataError(
+        msg = (
             f"load_digits: the embedded file {_ARCHIVE} is damaged: "
             f"expected SHA-256 {_SHA256}, found {found}. Reinstall xpnn."
+        )
+        raise DataError(
+            msg
         )
     with np.load(io.BytesIO(packed), allow_pickle=False) as archive:
         images, labels = archive["images"], archive["labels"]

@@ -151,9 +151,12 @@ def _read_idx(path: Path, expected: _IdxFile) -> NDArray[np.uint8]:
     if not damage and sha256 != expected.sha256:
         damage = "the content is altered"
     if damage:
-        raise DataError(
+        msg = (
             f"{damage}. Expected {size} bytes (uncompressed) with SHA-256 {expected.sha256}, "
             f"found {length} bytes with SHA-256 {sha256}."
+        )
+        raise DataError(
+            msg
         )
     return content[header.size :].reshape(expected.shape)
 

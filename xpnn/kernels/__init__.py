@@ -1,8 +1,8 @@
 """Native kernels: faster stand-ins for hot primitives, one module a library.
 
-A kernel is a pair of functions named after its primitive, ``linear`` and ``linear_vjp``, beside which
-the standard version stays; a test holds every kernel to its standard twin. A primitive without a
-kernel works everywhere all the same.
+A kernel is a pair of functions named after its primitive, ``linear`` and ``linear_vjp``, beside
+which the standard version stays; a test holds every kernel to its standard twin. A primitive
+without a kernel works everywhere all the same.
 """
 
 from __future__ import annotations

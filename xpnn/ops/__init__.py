@@ -1,8 +1,8 @@
 """The array-API standard 2025.12, differentiable: the namespace of Tensors.
 
 ``xp = array_namespace(x)`` is this package when ``x`` is a Tensor, so functions written against the
-standard run on Tensors as they run on raw arrays, and have gradients. Everything here also takes raw
-arrays; given no Tensor at all, an operation returns raw arrays. Creation functions make Tensors.
+standard run on Tensors as they run on raw arrays, and have gradients. Everything here also takes
+raw arrays; given no Tensor at all, an operation returns raw arrays. Creation functions make Tensors.
 
 Examples
 --------
@@ -19,7 +19,7 @@ import math
 import sys
 
 from xpnn._dtypes import DTYPES
-from xpnn.autograd.record import apply as _apply_primitive
+from xpnn.autograd.record import apply as _apply_primitive  # noqa: F401, for rules that call one
 from xpnn.autograd.record import bind
 from xpnn.autograd.tensor import API_VERSIONS
 from xpnn.ops import fft, linalg

@@ -14,7 +14,7 @@ __all__ = ["lift", "native"]
 
 
 def lift(primitive: Primitive) -> Callable[..., Any]:
-    """Return the function ``f(*arrays, **parameters)`` of a primitive, with the standard's signature."""
+    """Return the public function of a primitive, with the standard's signature."""
     count = len(primitive.arrays)
     names = list(primitive.defaults)
 

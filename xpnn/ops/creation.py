@@ -48,7 +48,7 @@ def _new(name: str, *args: Any, dtype: Any, device: Any, **params: Any) -> Tenso
         made = getattr(xp, name)(
             *args, dtype=native_dtype(xp, dtype), device=target.native, **params
         )
-    return wrap(made)  # type: ignore[no-any-return]
+    return wrap(made)
 
 
 def _like(name: str, x: Any, *args: Any, dtype: Any, device: Any) -> Any:
@@ -58,9 +58,7 @@ def _like(name: str, x: Any, *args: Any, dtype: Any, device: Any) -> Any:
         xp = array_namespace(x)
         device = backend.device_of(x).native if device is None else backend.as_device(device).native
         return getattr(xp, name)(x, *args, dtype=native_dtype(xp, dtype), device=device)
-    return _new(
-        name.removesuffix("_like"), x.shape, *args, dtype=dtype, device=device or x.device
-    )
+    return _new(name.removesuffix("_like"), x.shape, *args, dtype=dtype, device=device or x.device)
 
 
 def _dtype_of_scalars(*values: Any) -> Any:
@@ -90,11 +88,11 @@ def asarray(
         raise ValueError(msg)
     if isinstance(obj, (list, tuple)):
         obj = _unwrapped(obj)
-    return wrap(backend.asarray(obj, dtype=dtype, device=device, copy=copy))  # type: ignore[no-any-return]
+    return wrap(backend.asarray(obj, dtype=dtype, device=device, copy=copy))
 
 
 def _copied(x: Tensor) -> Tensor:
-    return wrap(array_namespace(x.data).asarray(x.data, copy=True))  # type: ignore[no-any-return]
+    return wrap(array_namespace(x.data).asarray(x.data, copy=True))
 
 
 def _unwrapped(obj: Any) -> Any:
@@ -188,9 +186,7 @@ def ones_like(x: Array, /, *, dtype: Any = None, device: Any = None) -> Any:
     return _like("ones_like", x, dtype=dtype, device=device)
 
 
-def full_like(
-    x: Array, /, fill_value: complex, *, dtype: Any = None, device: Any = None
-) -> Any:
+def full_like(x: Array, /, fill_value: complex, *, dtype: Any = None, device: Any = None) -> Any:
     """One value in the shape of ``x``."""
     return _like("full_like", x, fill_value, dtype=dtype, device=device)
 
@@ -202,7 +198,7 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> T
     options: dict[str, Any] = {} if copy is None else {"copy": copy}
     if device is not None:
         options["device"] = target.native
-    return wrap(target.xp.from_dlpack(raw, **options))  # type: ignore[no-any-return]
+    return wrap(target.xp.from_dlpack(raw, **options))
 
 
 def meshgrid(*arrays: Array, indexing: str = "xy") -> tuple[Array, ...]:

@@ -1,7 +1,7 @@
 """What a primitive is: a forward function and, beside it, its vector-Jacobian products (vjps).
 
 Both are pure functions of a namespace and arrays. They know no tape, so the same rule runs on raw
-arrays (a first-order backward pass) and on Tensors (``create_graph=True``: derivatives of any order).
+arrays (a first-order backward pass) and on Tensors (``create_graph=True``: any order).
 
 A forward function is written ``f(xp, x1, x2, /, axis=None, *, keepdims=False)``: what stands before
 ``/`` are arrays, what stands after are static parameters. Its derivative comes in one of two forms:
@@ -70,7 +70,7 @@ class Rule:
                 sources.append(f"args[{arrays.index(stem)}].{facet}")
             else:
                 self.params.append(name)
-        # One compiled expression: a loop over the names here would cost as much as a small operation.
+        # One compiled expression: a loop over names would cost as much as a small operation.
         picked = "".join(source + ", " for source in sources)
         self.take: Callable[..., tuple[Any, ...]] = eval(f"lambda y, res, args: ({picked})")
 

@@ -88,7 +88,7 @@ def _irfft_vjp(xp: Any, g: Array, x_shape: Shape, x_dtype: Any, axis: int, norm:
 
 # hfft(x) = irfft(conj(x)) and ihfft(x) = conj(rfft(x)), both with the scales swapped.
 def _hfft_vjp(xp: Any, g: Array, x_shape: Shape, x_dtype: Any, axis: int, norm: str) -> Array:
-    return _irfft_vjp(xp, g, x_shape, x_dtype, axis, _SWAPPED[norm], conjugate=True)
+    return _c(xp, _irfft_vjp(xp, g, x_shape, x_dtype, axis, _SWAPPED[norm]))
 
 
 def _ihfft_vjp(
@@ -97,7 +97,9 @@ def _ihfft_vjp(
     return _rfft_vjp(xp, _c(xp, g), x_shape, x_dtype, n, axis, _SWAPPED[norm])
 
 
-fft = _along_axis("fft", "Discrete Fourier transform, ``y_k = sum_j x_j exp(-2i pi j k / n)``.", _fft_vjp)
+fft = _along_axis(
+    "fft", "Discrete Fourier transform, ``y_k = sum_j x_j exp(-2i pi j k / n)``.", _fft_vjp
+)
 ifft = _along_axis("ifft", "Inverse of ``fft``.", _ifft_vjp)
 rfft = _along_axis("rfft", "``fft`` of a real array: its frequencies 0..n//2.", _rfft_vjp)
 irfft = _along_axis("irfft", "Inverse of ``rfft``.", _irfft_vjp)

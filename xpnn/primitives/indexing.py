@@ -24,7 +24,10 @@ def getitem(xp: Any, x: Array, /, key: Any) -> Array:
 @primitive()
 def unslice(xp: Any, x: Array, /, shape: tuple[int, ...], key: Any) -> Array:
     """Zeros of ``shape`` with ``x`` at ``key``: the transpose of :data:`getitem`."""
-    return backend.put(xp.zeros(shape, dtype=x.dtype, device=_device(x)), key, x)
+    zeros = xp.zeros(shape, dtype=x.dtype, device=_device(x))
+    # The standard assigns to no key with None: leave the new axes out, of the key and of x.
+    key = tuple(part for part in (key if isinstance(key, tuple) else (key,)) if part is not None)
+    return backend.put(zeros, key, xp.reshape(x, zeros[key].shape))
 
 
 getitem.d(lambda xp, g, x_shape, key: unslice(xp, g, shape=x_shape, key=key))

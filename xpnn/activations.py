@@ -1,0 +1,52 @@
+"""Activation functions, by themselves and by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from xpnn.errors import ConfigError
+from xpnn.functional import relu, sigmoid, softmax, tanh
+
+__all__ = ["get", "linear", "name_of", "relu", "sigmoid", "softmax", "tanh"]
+
+Array = Any
+
+
+def linear(x: Array) -> Array:
+    """Return ``x`` as it is."""
+    return x
+
+
+_BY_NAME: dict[str, Callable[[Array], Array]] = {
+    "linear": linear,
+    "relu": relu,
+    "sigmoid": sigmoid,
+    "softmax": softmax,
+    "tanh": tanh,
+}
+
+
+def get(activation: Any) -> Callable[[Array], Array]:
+    """Return the activation function of a name; None is linear, what can be called is one already.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import activations
+    >>> activations.get("relu")(np.asarray([-1.0, 2.0]))
+    array([0., 2.])
+    """
+    if activation is None:
+        return linear
+    if callable(activation):
+        return activation
+    if isinstance(activation, str) and activation in _BY_NAME:
+        return _BY_NAME[activation]
+    msg = f"unknown activation {activation!r}; known are {', '.join(_BY_NAME)}."
+    raise ConfigError(msg)
+
+
+def name_of(activation: Any) -> str | None:
+    """Return the name of an activation function, or None if it has none here."""
+    return next((name for name, f in _BY_NAME.items() if f is activation), None)

@@ -1,0 +1,162 @@
+"""From arrays to mini-batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np  # what lies on the host is cut and shuffled there
+
+from xpnn import backend, random
+from xpnn._dtypes import as_dtype
+from xpnn.errors import ConfigError, DataError
+
+__all__ = ["Batches", "one_hot", "split"]
+
+Array = Any
+
+
+def _as_parts(data: Any) -> tuple[Any, ...]:
+    """Return the arrays of one or several inputs."""
+    parts = tuple(data) if isinstance(data, tuple) else (data,)
+    return tuple(p if hasattr(p, "shape") else np.asarray(p) for p in map(backend.unwrap, parts))
+
+
+class Batches:
+    """Mini-batches of arrays that share their first axis.
+
+    Parameters
+    ----------
+    *arrays : array or tuple of arrays
+        Examples along the first axis. A tuple (several inputs) comes back as a tuple.
+    batch_size : int
+        The last batch may be smaller.
+    shuffle : bool
+        Whether every pass takes another order, from the random stream.
+    device : str or Device, optional
+        Where the batches are moved; where the arrays lie if not given.
+    dtype : dtype, optional
+        The dtype to which floating-point arrays are cast.
+
+    Raises
+    ------
+    DataError
+        If there are no examples, or not as many in each array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn.data import Batches
+    >>> [len(x) for x, y in Batches(np.zeros((5, 2)), np.arange(5), batch_size=2)]
+    [2, 2, 1]
+    """
+
+    def __init__(
+        self,
+        *arrays: Any,
+        batch_size: int,
+        shuffle: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        if batch_size < 1:
+            msg = f"'batch_size' must be at least 1, got {batch_size}."
+            raise ConfigError(msg)
+        self.arrays = [_as_parts(a) for a in arrays]
+        self._is_tuple = [isinstance(a, tuple) for a in arrays]
+        self.batch_size, self.shuffle = batch_size, shuffle
+        self.device = None if device is None else backend.as_device(device)
+        self.dtype = dtype
+        lengths = {int(p.shape[0]) if p.ndim else 0 for parts in self.arrays for p in parts}
+        if len(lengths) > 1:
+            shapes = ", ".join(str(tuple(p.shape)) for parts in self.arrays for p in parts)
+            msg = f"expected as many examples in every array, got arrays of shape {shapes}."
+            raise DataError(msg)
+        self.examples = lengths.pop()
+        if not self.examples:
+            msg = "there are no examples: the first axis of the data has length 0."
+            raise DataError(msg)
+
+    def __len__(self) -> int:
+        return -(-self.examples // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        order = None
+        if self.shuffle:
+            order = random.get_rng().permutation(self.examples, device="cpu")
+        for start in range(0, self.examples, self.batch_size):
+            rows: Any = slice(start, start + self.batch_size)
+            if order is not None:
+                rows = order[rows]
+            yield tuple(
+                tuple(self._cut(p, rows) for p in parts) if is_tuple else self._cut(parts[0], rows)
+                for parts, is_tuple in zip(self.arrays, self._is_tuple, strict=True)
+            )
+
+    def _cut(self, x: Array, rows: Any) -> Array:
+        if isinstance(rows, slice) or isinstance(x, np.ndarray):
+            cut = x[rows, ...]
+        else:
+            xp = backend.array_namespace(x)
+            cut = xp.take(x, backend.to_device(rows, backend.device_of(x)), axis=0)
+        dtype = self.dtype if self.dtype is not None and as_dtype(cut.dtype).kind == "f" else None
+        return backend.asarray(cut, device=self.device, dtype=dtype)
+
+
+def split(*arrays: Any, fraction: float, shuffle: bool = True) -> tuple[Any, ...]:
+    """Split arrays along the first axis into a part and the last ``fraction`` of it.
+
+    Parameters
+    ----------
+    *arrays : array
+        With as many examples each.
+    fraction : float
+        How much goes into the second part, in (0, 1).
+    shuffle : bool
+        Whether the examples are shuffled first, with the random stream.
+
+    Returns
+    -------
+    tuple
+        For every array its two parts: ``x1, x2, y1, y2``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn.data import split
+    >>> a, b = split(np.arange(10), fraction=0.2, shuffle=False)
+    >>> len(a), len(b)
+    (8, 2)
+    """
+    if not 0.0 < fraction < 1.0:
+        msg = f"split: 'fraction' must be in (0, 1), got {fraction}."
+        raise ConfigError(msg)
+    host = [np.asarray(backend.to_numpy(a)) for a in arrays]
+    n = len(host[0])
+    if any(len(a) != n for a in host):
+        msg = f"split: expected as many examples in every array, got {[len(a) for a in host]}."
+        raise DataError(msg)
+    cut = n - round(n * fraction)
+    if cut in (0, n):
+        msg = f"split: {n} examples cannot be split at fraction {fraction}."
+        raise DataError(msg)
+    order = random.get_rng().permutation(n, device="cpu") if shuffle else slice(None)
+    return tuple(part for a in host for part in (a[order][:cut], a[order][cut:]))
+
+
+def one_hot(labels: Array, classes: int, *, dtype: Any = None) -> Array:
+    """Return rows that are 1 at the label and 0 elsewhere: (...) -> (..., classes).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn.data import one_hot
+    >>> one_hot(np.asarray([1, 0]), 3)
+    array([[0., 1., 0.],
+           [1., 0., 0.]], dtype=float32)
+    """
+    raw = backend.unwrap(labels)
+    xp = backend.array_namespace(raw)
+    ramp = xp.arange(classes, dtype=raw.dtype, device=backend.device_of(raw).native)
+    hit = raw[..., None] == ramp
+    return xp.astype(hit, backend.native_dtype(xp, dtype or backend.get_dtype()))

@@ -1,0 +1,72 @@
+"""Files: arrays and JSON in one ``.safetensors`` file, written whole or not at all. No pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnn import backend
+from xpnn.errors import DataError
+
+__all__ = ["read", "write"]
+
+_KEY = "xpnn"
+
+
+def write(path: str | os.PathLike[str], arrays: Mapping[str, Any], config: Any) -> None:
+    """Write arrays by name and a JSON value to a file, atomically.
+
+    Parameters
+    ----------
+    path : path
+    arrays : dict of arrays
+        Of any library; they are fetched to the host.
+    config : JSON value
+        Stored in the file's metadata.
+    """
+    from safetensors.numpy import save
+
+    # safetensors 0.8 writes wrong values for arrays that are not C-contiguous.
+    host = {k: np.array(backend.to_numpy(v), order="C", copy=None) for k, v in arrays.items()}
+    content = save(host, metadata={_KEY: json.dumps(config)})
+    target = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Any]:
+    """Read what :func:`write` wrote: NumPy arrays by name, and the JSON value.
+
+    Raises
+    ------
+    DataError
+        If the file is no safetensors file, is damaged, or was not written by xpnn.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(os.fspath(path), framework="np") as file:
+            metadata = file.metadata() or {}
+            if _KEY not in metadata:
+                msg = f"{path}: this safetensors file was not written by xpnn."
+                raise DataError(msg)
+            config = json.loads(metadata[_KEY])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        msg = f"{path}: not a readable safetensors file ({error}). It may be truncated or altered."
+        raise DataError(msg) from error
+    return arrays, config

@@ -1,0 +1,134 @@
+"""Fused functions of neural networks: linear map, activations, cross-entropy, dropout."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from xpnn import backend
+from xpnn.primitives.base import Primitive, primitive
+
+Array = Any
+
+
+@primitive()
+def linear(xp: Any, x: Array, weight: Array, bias: Array | None, /) -> Array:
+    """Affine map ``x W + b`` of the last axis: (..., in), (in, out), (out,) -> (..., out)."""
+    rows = x if x.ndim == 2 else xp.reshape(x, (-1, x.shape[-1]))  # one product, not a stack
+    y = rows @ weight
+    if bias is not None:
+        y = y + bias
+    return y if x.ndim == 2 else xp.reshape(y, (*x.shape[:-1], weight.shape[1]))
+
+
+@linear.vjp
+def _linear_vjp(
+    xp: Any, g: Array, needs: list[bool], x: Array, weight: Array
+) -> tuple[Array | None, ...]:
+    rows, g_rows = x, g
+    if x.ndim != 2:
+        rows, g_rows = xp.reshape(x, (-1, x.shape[-1])), xp.reshape(g, (-1, g.shape[-1]))
+    dx = xp.reshape(g_rows @ weight.T, x.shape) if needs[0] else None
+    dw = rows.T @ g_rows if needs[1] else None
+    db = xp.sum(g_rows, axis=0, dtype=g.dtype) if needs[2] else None
+    return dx, dw, db
+
+
+@primitive()
+def relu(xp: Any, x: Array, /) -> Array:
+    """max(x, 0); the derivative at 0 is 0."""
+    return xp.maximum(x, 0.0)
+
+
+relu.d(lambda xp, g, y: xp.where(y > 0, g, xp.zeros_like(g)))
+
+
+@primitive()
+def sigmoid(xp: Any, x: Array, /) -> Array:
+    """1 / (1 + exp(-x)), as (tanh(x/2) + 1) / 2, which cannot overflow."""
+    return 0.5 * xp.tanh(0.5 * x) + 0.5
+
+
+sigmoid.d(lambda xp, g, y: g * (y * (1 - y)))
+
+
+@primitive()
+def softmax(xp: Any, x: Array, /, *, axis: int = -1) -> Array:
+    """exp(x) over its sum along an axis; the largest element is subtracted first."""
+    shifted = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
+    return shifted / xp.sum(shifted, axis=axis, keepdims=True)
+
+
+softmax.d(lambda xp, g, y, axis: y * (g - xp.sum(g * y, axis=axis, keepdims=True)))
+
+
+@primitive()
+def log_softmax(xp: Any, x: Array, /, *, axis: int = -1) -> Array:
+    """Logarithm of softmax, x - log(sum(exp(x))), without underflow."""
+    shifted = x - xp.max(x, axis=axis, keepdims=True)
+    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
+
+
+log_softmax.d(lambda xp, g, y, axis: g - xp.exp(y) * xp.sum(g, axis=axis, keepdims=True))
+
+
+@primitive(residual=True)
+def softmax_cross_entropy(xp: Any, logits: Array, labels: Array, /) -> tuple[Array, Array]:
+    r"""Cross-entropy of integer labels, :math:`\log \sum_j e^{x_j} - x_{label}`, a value a row.
+
+    ``logits`` (..., classes), ``labels`` (...) -> (...). What is kept is the logarithm of the sum.
+    """
+    top = xp.max(logits, axis=-1, keepdims=True)
+    total = xp.log(xp.sum(xp.exp(logits - top), axis=-1, keepdims=True)) + top
+    picked = xp.take_along_axis(logits, labels[..., None], axis=-1)
+    return (total - picked)[..., 0], total
+
+
+@softmax_cross_entropy.vjp
+def _softmax_cross_entropy_vjp(
+    xp: Any, g: Array, needs: list[bool], logits: Array, labels: Array, res: Array
+) -> tuple[Array, None]:
+    # softmax(x) - onehot(label), times the gradient of the row
+    home = backend.device_of(labels).native
+    classes = xp.arange(logits.shape[-1], dtype=labels.dtype, device=home)
+    hit = xp.astype(labels[..., None] == classes, logits.dtype)
+    return (xp.exp(logits - res) - hit) * g[..., None], None
+
+@primitive()
+def dropout(xp: Any, x: Array, mask: Array, /, *, scale: float) -> Array:
+    """``scale * x`` where the mask is True, zero elsewhere."""
+    return xp.where(mask, x * scale, xp.zeros_like(x))
+
+
+dropout.d(lambda xp, g, mask, scale: dropout(xp, g, mask, scale=scale), None)
+
+
+@primitive()
+def logsumexp(
+    xp: Any, x: Array, /, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False
+) -> Array:
+    """Logarithm of the sum of exponentials over axes, without overflow."""
+    top = xp.max(x, axis=axis, keepdims=True)
+    top = xp.where(xp.abs(top) == math.inf, xp.zeros_like(top), top)
+    total = xp.log(xp.sum(xp.exp(x - top), axis=axis, keepdims=True)) + top
+    if keepdims:
+        return total
+    axes = tuple(range(x.ndim)) if axis is None else axis
+    return xp.squeeze(total, axis=axes)
+
+
+def _logsumexp_vjp(
+    xp: Any, g: Array, y: Array, x: Array, axis: Any, keepdims: bool
+) -> Array:
+    if not keepdims:
+        axes = tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, int) else axis
+        axes = {a % x.ndim for a in axes}
+        kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+        g, y = xp.reshape(g, kept), xp.reshape(y, kept)
+    return g * xp.exp(x - y)
+
+
+logsumexp.d(_logsumexp_vjp)
+
+
+__all__ = [name for name, value in globals().items() if isinstance(value, Primitive)]
