@@ -365,6 +365,11 @@ class Layer:
                 self.eval()(*rows)
             self.train()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Copies and pickles do not pass __init__ again, and leave the last call behind.
+        state = {name: value for name, value in vars(self).items() if name != "_call"}
+        return object.__new__, (type(self),), state
+
     def __repr__(self) -> str:
         given = ", ".join(f"{k}={v!r}" for k, v in self._config.items())
         return f"{type(self).__name__}({given})"

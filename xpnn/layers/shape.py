@@ -70,14 +70,13 @@ class Reshape(Layer):
             raise ConfigError(msg)
 
     def forward(self, x: Array) -> Array:
-        size, known = math.prod(x.shape[1:]), -math.prod(self.shape)
-        fits = size % known == 0 if known > 0 else size == -known
-        if -1 in self.shape and math.prod(self.shape) == 0:
-            fits = False
-        if not fits:
+        size, known = math.prod(x.shape[1:]), math.prod(n for n in self.shape if n != -1)
+        rest = size // known if known else 0
+        if size != known * (rest if -1 in self.shape else 1):
             msg = (
                 f"Reshape({self.shape}): an example of shape {tuple(x.shape[1:])} has {size}"
                 " elements, which do not fill that shape."
             )
             raise ShapeError(msg)
-        return array_namespace(x).reshape(x, (x.shape[0], *self.shape))
+        shape = (rest if n == -1 else n for n in self.shape)
+        return array_namespace(x).reshape(x, (x.shape[0], *shape))

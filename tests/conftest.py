@@ -1,0 +1,57 @@
+"""Where tests run: every device of every library that is installed, and read-only NumPy.
+
+``XPNN_TEST_DEVICES="cpu,torch:cpu"`` restricts them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from helpers import Place, places, usable
+from hypothesis import settings
+
+import xpnn
+from xpnn.backend import as_device
+
+# JAX compiles every operation, for every shape: less thoroughly, but in less time.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+# One draw of examples in CI, so that a failure there is a failure everywhere.
+settings.register_profile(
+    "xpnn", deadline=None, max_examples=25, derandomize=bool(os.environ.get("CI"))
+)
+settings.load_profile("xpnn")
+
+
+@pytest.fixture(autouse=True)
+def _same_context() -> Iterator[None]:
+    """Start every test with the same device, dtype and seed, and leave them so."""
+    _reset()
+    yield
+    _reset()
+
+
+def _reset() -> None:
+    xpnn.set_device("cpu")
+    xpnn.set_dtype("float32")
+    xpnn.set_seed(0)
+
+
+def _param(name: str) -> Any:
+    marks = [pytest.mark.gpu] if name.startswith("cuda") else []
+    return pytest.param(name, id=name, marks=marks)
+
+
+@pytest.fixture(params=[_param(name) for name in places()])
+def device(request: pytest.FixtureRequest) -> Place:
+    """Each place in turn; its string is the device. Make its arrays with ``helpers.make``."""
+    return usable(request.param)
+
+
+@pytest.fixture
+def xp_device(device: Place) -> tuple[Any, Place]:
+    """The namespace of a place's raw arrays, and the place."""
+    return as_device(device).xp, device
