@@ -102,7 +102,7 @@ def cross_entropy(predictions: Array, targets: Array, *, reduction: str = "mean"
     xp = array_namespace(predictions, targets)
     if kind not in "f":
         targets = xp.astype(targets, predictions.dtype)
-    values = -xp.sum(targets * F.log_softmax(predictions), axis=-1)
+    values = -xp.sum(F.log_softmax(predictions) * targets, axis=-1)
     return _reduced(values, reduction)
 
 

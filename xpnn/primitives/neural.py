@@ -110,7 +110,10 @@ def logsumexp(
     """Logarithm of the sum of exponentials over axes, without overflow."""
     top = xp.max(x, axis=axis, keepdims=True)
     top = xp.where(xp.abs(top) == math.inf, xp.zeros_like(top), top)
-    total = xp.log(xp.sum(xp.exp(x - top), axis=axis, keepdims=True)) + top
+    total = xp.sum(xp.exp(x - top), axis=axis, keepdims=True)
+    nothing = total == 0  # every x is -inf, and so is the result
+    total = xp.log(xp.where(nothing, xp.ones_like(total), total)) + top
+    total = xp.where(nothing, xp.full_like(total, -math.inf), total)
     if keepdims:
         return total
     axes = tuple(range(x.ndim)) if axis is None else axis
@@ -125,7 +128,7 @@ def _logsumexp_vjp(
         axes = {a % x.ndim for a in axes}
         kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
         g, y = xp.reshape(g, kept), xp.reshape(y, kept)
-    return g * xp.exp(x - y)
+    return g * xp.exp(x - xp.where(y == -math.inf, xp.zeros_like(y), y))
 
 
 logsumexp.d(_logsumexp_vjp)
