@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from xpnn import activations, functional, initializers, layers, ops
+from xpnn import (
+    activations,
+    data,
+    datasets,
+    functional,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    ops,
+    optim,
+    training,
+)
 from xpnn.autograd import (
     Tensor,
     check_grad,
@@ -26,10 +38,13 @@ from xpnn.backend import (
 )
 from xpnn.layers import functional_call
 from xpnn.random import get_rng, set_rng, set_seed
+from xpnn.training import Model, Sequential, load
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "Model",
+    "Sequential",
     "Tensor",
     "activations",
     "array_namespace",
@@ -37,6 +52,8 @@ __all__ = [
     "available_devices",
     "check_grad",
     "checkpoint",
+    "data",
+    "datasets",
     "device",
     "functional",
     "functional_call",
@@ -46,14 +63,19 @@ __all__ = [
     "grad",
     "initializers",
     "layers",
+    "load",
+    "losses",
+    "metrics",
     "no_grad",
     "ops",
+    "optim",
     "set_device",
     "set_dtype",
     "set_rng",
     "set_seed",
     "to_device",
     "to_numpy",
+    "training",
     "value_and_grad",
     "vjp",
 ]

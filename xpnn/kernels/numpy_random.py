@@ -39,7 +39,7 @@ def _generator(seed: int, counter: int) -> np.random.Generator:
     position["key"][1] = seed // _WORD
     position["counter"][0] = counter
     generator.bit_generator.state = state
-    return generator  # type: ignore[no-any-return]
+    return generator
 
 
 def words(seed: int, counter: int, n: int) -> Array:

@@ -1,0 +1,137 @@
+"""Adam and AdamW: steps from running means of the gradient and of its square."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xpnn.optim.base import Optimizer
+from xpnn.optim.config import flag, number
+from xpnn.optim.slots import State
+
+__all__ = ["Adam", "AdamW"]
+
+Array = Any
+
+
+class Adam(Optimizer):
+    r"""Adam: a step from the running mean of the gradient, over the root of that of its square.
+
+    .. math::
+        m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t, & \hat m_t &= m_t / (1 - \beta_1^t) \\
+        v_t &= \beta_2 v_{t-1} + (1 - \beta_2) g_t^2, & \hat v_t &= v_t / (1 - \beta_2^t) \\
+        p_t &= p_{t-1} - \alpha \hat m_t / (\sqrt{\hat v_t} + \epsilon)
+
+    Parameters
+    ----------
+    learning_rate : float
+        :math:`\alpha`; about the size of a step in every coordinate.
+    beta1, beta2 : float
+        Decay of the running means, in [0, 1).
+    epsilon : float
+        Bounds the step where gradients are tiny.
+    weight_decay : float
+        Adds ``weight_decay * p`` to the gradient; for decoupled weight decay see :class:`AdamW`.
+    amsgrad : bool
+        Whether to divide by the largest :math:`v` so far (Reddi et al. 2018).
+
+    Notes
+    -----
+    Algorithm 1 of the paper: bias correction on, epsilon outside the root and after the correction,
+    as in PyTorch. TensorFlow's epsilon is the :math:`\hat\epsilon` of the paper's section 2, which
+    is not corrected. AMSGrad as in PyTorch: the maximum is of the uncorrected :math:`v`.
+
+    References
+    ----------
+    D. P. Kingma, J. Ba: Adam: A method for stochastic optimization. ICLR 2015.
+    S. J. Reddi, S. Kale, S. Kumar: On the convergence of Adam and beyond. ICLR 2018.
+
+    Examples
+    --------
+    >>> import xpnn
+    >>> from xpnn import optim
+    >>> w = xpnn.Tensor([4.0, -2.0], requires_grad=True)
+    >>> (w * w).backward(xpnn.Tensor([1.0, 1.0]))
+    >>> optim.Adam(learning_rate=0.5).step([w])
+    >>> w
+    Tensor([ 3.5, -1.5], dtype=float32, requires_grad=True)
+    """
+
+    kernel = "adam_update"
+
+    def __init__(
+        self,
+        learning_rate: float = 1e-3,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay=weight_decay)
+        self.beta1 = number(self, "beta1", beta1, below=1)
+        self.beta2 = number(self, "beta2", beta2, below=1)
+        self.epsilon = number(self, "epsilon", epsilon)
+        self.amsgrad = flag(self, "amsgrad", amsgrad)
+
+    def state_names(self) -> tuple[str, ...]:
+        return ("m", "v", "v_max") if self.amsgrad else ("m", "v")
+
+    def rule(
+        self, xp: Any, lr: float, step: int, p: Array, g: Array, state: State
+    ) -> tuple[Array, State]:
+        m = self.beta1 * state["m"] + (1 - self.beta1) * g
+        v = self.beta2 * state["v"] + (1 - self.beta2) * g**2
+        new = {"m": m, "v": v}
+        if self.amsgrad:
+            new["v_max"] = v = xp.maximum(state["v_max"], v)
+        m_hat = m / (1 - self.beta1**step)
+        v_hat = v / (1 - self.beta2**step)
+        return p - lr * m_hat / (xp.sqrt(v_hat) + self.epsilon), new
+
+
+class AdamW(Adam):
+    r"""Adam with decoupled weight decay: the parameter itself shrinks, not by way of the gradient.
+
+    .. math::
+        p_t = (1 - \alpha\lambda) p_{t-1} - \alpha \hat m_t / (\sqrt{\hat v_t} + \epsilon)
+
+    Parameters
+    ----------
+    learning_rate : float
+        :math:`\alpha`.
+    beta1, beta2, epsilon, amsgrad
+        As for :class:`Adam`.
+    weight_decay : float
+        :math:`\lambda`.
+
+    Notes
+    -----
+    PyTorch's variant: :math:`\lambda` is multiplied with the learning rate. In the paper it is not,
+    only with the schedule.
+
+    References
+    ----------
+    I. Loshchilov, F. Hutter: Decoupled weight decay regularization. ICLR 2019.
+
+    Examples
+    --------
+    >>> import xpnn
+    >>> from xpnn import optim
+    >>> w = xpnn.Tensor([4.0])
+    >>> optim.AdamW(learning_rate=0.5, weight_decay=0.5).update([w], [xpnn.Tensor([0.0])])
+    >>> w
+    Tensor([3.], dtype=float32)
+    """
+
+    decoupled = True
+
+    def __init__(
+        self,
+        learning_rate: float = 1e-3,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.01,
+        amsgrad: bool = False,
+    ) -> None:
+        super().__init__(learning_rate, beta1, beta2, epsilon, weight_decay, amsgrad)

@@ -1,0 +1,127 @@
+"""What an optimizer keeps for one parameter, and where it lies."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from xpnn import backend, kernels
+from xpnn._dtypes import as_dtype
+from xpnn.backend import SCALAR_TYPES, ArrayWrapper
+from xpnn.errors import DTypeError, ShapeError
+
+__all__ = ["Slot", "State", "as_array"]
+
+Array = Any
+State = dict[str, Array]
+
+
+class Slot:
+    """A parameter, its state, and how many updates it has had.
+
+    ``settle`` fits the state to the parameter as it is now: makes it, or moves it to the device to
+    which the parameter went.
+    """
+
+    __slots__ = (
+        *("param", "data", "state", "updates"),
+        *("cls", "device", "dtype", "kernel", "kind", "names", "shape", "work", "xp"),
+    )
+    xp: Any
+    shape: Any
+    dtype: Any  # of the parameter
+    work: Any  # of the state and the arithmetic
+    device: Any
+    cls: Any
+    kind: str  # equal, and the same object, for all that a kernel can update together
+    names: tuple[str, ...]  # of the state arrays
+    kernel: Any
+
+    def __init__(self, param: Any, state: State | None = None, updates: int = 0) -> None:
+        self.param = param
+        self.data: Array = None  # the array that was last in the parameter
+        self.state = state or {}
+        self.updates = updates
+
+    def fits(self, data: Array, g: Any, names: tuple[str, ...]) -> bool:
+        """Return whether nothing has changed since ``settle``, and the gradient is like it."""
+        return (
+            data is self.data
+            and type(g) is self.cls
+            and g.shape == self.shape
+            and g.dtype == self.work
+            and g.device == self.device
+            and names == self.names
+        )
+
+    def settle(self, names: tuple[str, ...], kernel: str | None, label: str) -> None:
+        """Make the state that is missing, and move what there is to where the parameter is."""
+        data = self.param.data
+        dtype = as_dtype(data.dtype)
+        if dtype.kind != "f":
+            msg = f"{label} is {dtype}; an optimizer updates real floating-point numbers."
+            raise DTypeError(msg)
+        for x in self.state.values():
+            if tuple(x.shape) != tuple(data.shape):
+                msg = (
+                    f"{label} has shape {tuple(data.shape)}, but its state was made for shape"
+                    f" {tuple(x.shape)}. Start with a new optimizer."
+                )
+                raise ShapeError(msg)
+        moved = self.data is None or type(data) is not self.cls or data.device != self.device
+        if not moved and data.dtype == self.dtype and names == self.names:
+            self.data = data
+            return
+        self.xp = xp = backend.array_namespace(data)
+        half = dtype.itemsize < 4
+        module = None if half or kernel is None else kernels.load(xp.__name__)
+        self.kernel = getattr(module, kernel or "", None)
+        self.kind = sys.intern(f"{xp.__name__} {dtype}")
+        self.cls, self.device, self.shape, self.dtype = (
+            type(data),
+            data.device,
+            data.shape,
+            data.dtype,
+        )
+        self.work = backend.native_dtype(xp, "float32") if half else data.dtype
+        self.state = {name: self._beside(data, self.state.get(name)) for name in names}
+        self.names, self.data = names, data
+
+    def _beside(self, data: Array, x: Array | None) -> Array:
+        """Return zeros, or a copy of ``x``, on the device of ``data``."""
+        place = backend.device_of(data)
+        with place.library.scope(place.native):
+            zeros = self.xp.zeros(self.shape, dtype=self.work, device=self.device)
+        if x is None:
+            return zeros
+        return backend.put(zeros, ..., backend.asarray(x, device=place, dtype=self.work))
+
+    def cast(self, x: Array, dtype: Any = None) -> Array:
+        """Return ``x`` in ``dtype``, by default that of the arithmetic."""
+        dtype = dtype or self.work
+        return x if x.dtype == dtype else self.xp.astype(x, dtype)
+
+    def copied(self) -> State:
+        """Return a copy of the state."""
+        copies = {}
+        for name, x in self.state.items():
+            copies[name] = backend.array_namespace(x).asarray(x, copy=True)
+        return copies
+
+    def owns_data(self) -> bool:
+        """Return whether only the parameter holds its array: writing into it goes unseen."""
+        return _holders(self) <= _ALONE and getattr(self.data, "base", None) is None
+
+
+def _holders(slot: Slot) -> int:
+    return sys.getrefcount(slot.data)
+
+
+def as_array(x: Array) -> Array:
+    """Return a 0-d array for the scalar that NumPy makes of one."""
+    return x[...] if type(x) in SCALAR_TYPES else x
+
+
+_probe = Slot(ArrayWrapper())
+_probe.data = _probe.param.data = object()
+_ALONE = _holders(_probe)  # the parameter and the slot

@@ -1,0 +1,17 @@
+"""Training: models, the loop of ``fit``, callbacks, history."""
+
+from __future__ import annotations
+
+from xpnn.training.callbacks import Callback, EarlyStopping, ProgressBar
+from xpnn.training.history import History
+from xpnn.training.model import Model, Sequential, load
+
+__all__ = [
+    "Callback",
+    "EarlyStopping",
+    "History",
+    "Model",
+    "ProgressBar",
+    "Sequential",
+    "load",
+]

@@ -1,0 +1,157 @@
+"""What happens around the steps of a run: progress, early stopping, one's own."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+from xpnn import backend
+from xpnn.errors import ConfigError
+
+__all__ = ["Callback", "EarlyStopping", "ProgressBar"]
+
+
+class Callback:
+    """Base of callbacks: override what is needed.
+
+    ``run`` is what the methods are given: ``run.model``, ``run.epoch``, ``run.step`` (counted over
+    all epochs), ``run.epochs``, ``run.steps_per_epoch`` (None if unknown), and ``run.stop``, which
+    a callback sets to True to end training after the epoch.
+    """
+
+    def on_train_begin(self, run: Any) -> None:
+        """Prepare, before the first epoch."""
+
+    def on_epoch_begin(self, run: Any) -> None:
+        """Prepare, before the first step of an epoch."""
+
+    def on_step_end(self, run: Any, values: dict[str, Any]) -> None:
+        """See the loss and metrics of a step: arrays on the device."""
+
+    def on_epoch_end(self, run: Any, values: dict[str, float]) -> None:
+        """See the means of an epoch, with ``val_`` for those on validation data."""
+
+    def on_train_end(self, run: Any) -> None:
+        """Clean up; called also when training fails."""
+
+
+class ProgressBar(Callback):
+    """A bar with loss, metrics and the time left; nothing when the output is not a terminal."""
+
+    def __init__(self, every: float = 0.1) -> None:
+        self.every = every
+        self.bar: Any = None
+
+    def on_epoch_begin(self, run: Any) -> None:
+        if not sys.stderr.isatty():
+            return
+        from tqdm import tqdm
+
+        self.bar = tqdm(
+            total=run.steps_per_epoch,
+            desc=f"epoch {run.epoch + 1}/{run.epochs}",
+            unit="step",
+            mininterval=self.every,
+        )
+
+    def on_step_end(self, run: Any, values: dict[str, Any]) -> None:
+        # Values are read, which makes the device wait, only when the bar is drawn.
+        if self.bar is not None and self.bar.update():
+            self.bar.set_postfix(_rounded({k: float(v) for k, v in values.items()}), refresh=False)
+
+    def on_epoch_end(self, run: Any, values: dict[str, float]) -> None:
+        if self.bar is not None:
+            self.bar.set_postfix(_rounded(values))
+            self.bar.close()
+            self.bar = None
+
+    def on_train_end(self, run: Any) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+def _rounded(values: dict[str, float]) -> dict[str, str]:
+    return {name: f"{value:.4g}" for name, value in values.items()}
+
+
+class EpochLines(Callback):
+    """A line an epoch, for logs."""
+
+    def on_epoch_end(self, run: Any, values: dict[str, float]) -> None:
+        parts = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+        print(f"epoch {run.epoch + 1}/{run.epochs}  {parts}", flush=True)
+
+
+class EarlyStopping(Callback):
+    """Stop when a value has not improved for some epochs.
+
+    Parameters
+    ----------
+    monitor : str
+        The name of the value, such as ``"val_loss"`` or ``"val_accuracy"``.
+    patience : int
+        How many epochs without improvement are waited for.
+    min_delta : float
+        By how much a value must be better.
+    mode : {"auto", "min", "max"}
+        Which way is better; "auto" takes "max" for accuracies.
+    restore_best : bool
+        Whether the weights of the best epoch are put back at the end.
+
+    Examples
+    --------
+    >>> from xpnn.training import EarlyStopping
+    >>> stop = EarlyStopping("val_accuracy", patience=5)
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        patience: int = 3,
+        min_delta: float = 0.0,
+        mode: str = "auto",
+        restore_best: bool = True,
+    ) -> None:
+        if mode not in ("auto", "min", "max"):
+            msg = f"EarlyStopping: 'mode' must be 'auto', 'min' or 'max', got {mode!r}."
+            raise ConfigError(msg)
+        if patience < 0:
+            msg = f"EarlyStopping: 'patience' must not be negative, got {patience}."
+            raise ConfigError(msg)
+        self.monitor, self.patience, self.min_delta = monitor, patience, min_delta
+        self.sign = 1 if mode == "max" or (mode == "auto" and "acc" in monitor) else -1
+        self.restore_best = restore_best
+
+    def on_train_begin(self, run: Any) -> None:
+        self.best, self.best_epoch = -math.inf, -1
+        self.best_state: dict[str, Any] | None = None
+
+    def on_epoch_end(self, run: Any, values: dict[str, float]) -> None:
+        if self.monitor not in values:
+            msg = (
+                f"EarlyStopping: there is no value {self.monitor!r}; there are"
+                f" {', '.join(values)}. Is validation data missing?"
+            )
+            raise ConfigError(msg)
+        score = self.sign * values[self.monitor]
+        if score > self.best + self.min_delta:
+            self.best, self.best_epoch = score, run.epoch
+            if self.restore_best:
+                self.best_state = snapshot(run.model)
+        elif run.epoch - self.best_epoch >= self.patience:
+            run.stop = True
+
+    def on_train_end(self, run: Any) -> None:
+        if self.best_state is not None:
+            run.model.load_state_dict(self.best_state)
+
+
+def snapshot(model: Any) -> dict[str, Any]:
+    """Return copies of a model's parameters and buffers."""
+    return {
+        name: backend.array_namespace(x).asarray(x, copy=True)
+        for name, x in model.state_dict().items()
+        if x is not None
+    }

@@ -1,0 +1,64 @@
+"""What was measured, epoch by epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["History", "Means"]
+
+
+class History:
+    """Values by name, one an epoch: ``history["val_loss"][-1]``.
+
+    Attributes
+    ----------
+    history : dict of lists
+        The values, by name.
+
+    Examples
+    --------
+    >>> from xpnn.training import History
+    >>> h = History()
+    >>> h.append({"loss": 0.5}); h.append({"loss": 0.25})
+    >>> h["loss"], h
+    ([0.5, 0.25], History(2 epochs: loss=0.25))
+    """
+
+    def __init__(self) -> None:
+        self.history: dict[str, list[float]] = {}
+        self.epochs = 0
+
+    def append(self, values: dict[str, float]) -> None:
+        """Add the values of one epoch."""
+        self.epochs += 1
+        for name, value in values.items():
+            self.history.setdefault(name, []).append(value)
+
+    def __getitem__(self, name: str) -> list[float]:
+        return self.history[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.history
+
+    def __repr__(self) -> str:
+        last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self.history.items())
+        return f"History({self.epochs} epochs: {last})"
+
+
+class Means:
+    """Means over examples of values that stay on their device until they are read."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Any] = {}
+        self._count = 0
+
+    def add(self, values: dict[str, Any], examples: int) -> None:
+        """Add values that are means over ``examples``."""
+        self._count += examples
+        for name, value in values.items():
+            part = value * examples
+            self._sums[name] = part if name not in self._sums else self._sums[name] + part
+
+    def read(self) -> dict[str, float]:
+        """Fetch the means to the host."""
+        return {name: float(total) / self._count for name, total in self._sums.items()}
