@@ -20,7 +20,7 @@ class Row:
     shape: tuple[int, ...]
     output: tuple[int, ...]
     random: bool = False  # differs between calls in training
-    smooth: bool = True  # finite differences exist almost surely at random points
+    batch: bool = False  # normalizes over the batch: in training not for less than two examples
     wrong: dict[str, tuple[int, ...]] = field(default_factory=dict)  # message: shape refused
 
     def __str__(self) -> str:
@@ -53,6 +53,58 @@ LAYERS = [
     Row("dropout", lambda: layers.Dropout(0.4), (6, 5), (6, 5), random=True),
     Row("dropout all", lambda: layers.Dropout(1.0), (3, 5), (3, 5)),
     Row("dropout none", lambda: layers.Dropout(0.0), (3, 5), (3, 5)),
+    Row(
+        "conv2d",
+        lambda: layers.Conv2D(3, 2),
+        (2, 4, 5, 2),
+        (2, 3, 4, 3),
+        wrong={"2 channels": (2, 4, 5, 3), "H, W, C": (4, 5, 2), "larger than the": (2, 1, 5, 2)},
+    ),
+    Row(
+        "conv2d same stride",
+        lambda: layers.Conv2D(4, (3, 2), stride=2, padding="same", activation="tanh"),
+        (2, 5, 4, 3),
+        (2, 3, 2, 4),
+    ),
+    Row(
+        "conv2d all options",
+        lambda: layers.Conv2D(
+            4, 2, stride=(1, 2), padding=((1, 0), (2, 1)), dilation=(2, 1), groups=2, bias=False
+        ),
+        (2, 4, 4, 2),
+        (2, 3, 3, 4),
+    ),
+    Row(
+        "conv2d depthwise channels first",
+        lambda: layers.Conv2D(6, 3, 3, padding=1, groups=3, data_format="channels_first"),
+        (2, 3, 4, 5),
+        (2, 6, 4, 5),
+    ),
+    Row("max pool", lambda: layers.MaxPool2D(2), (2, 4, 7, 3), (2, 2, 3, 3)),
+    Row(
+        "max pool overlapping",
+        lambda: layers.MaxPool2D(3, stride=2, padding=1, ceil_mode=True),
+        (2, 6, 5, 2),
+        (2, 4, 3, 2),
+    ),
+    Row("average pool", lambda: layers.AvgPool2D((1, 2)), (2, 3, 4, 3), (2, 3, 2, 3)),
+    Row(
+        "average pool padded",
+        lambda: layers.AvgPool2D(
+            3, stride=2, padding=1, count_include_pad=False, data_format="channels_first"
+        ),
+        (2, 2, 5, 4),
+        (2, 2, 3, 2),
+    ),
+    Row("batch norm", layers.BatchNorm, (6, 3), (6, 3), batch=True, wrong={"3 channels": (6, 4)}),
+    Row("batch norm images", layers.BatchNorm, (3, 2, 4, 2), (3, 2, 4, 2), batch=True),
+    Row(
+        "batch norm channels first",
+        lambda: layers.BatchNorm(axis=1, affine=False, epsilon=1e-3),
+        (4, 3, 2),
+        (4, 3, 2),
+        batch=True,
+    ),
     Row(
         "chain",
         lambda: layers.Chain(

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from xpnn.layers.base import Layer, Parameter, functional_call
+from xpnn.layers.base import Layer, Parameter
+from xpnn.layers.calling import functional_call
 from xpnn.layers.containers import Chain
+from xpnn.layers.conv import Conv2D
 from xpnn.layers.dense import Activation, Dense
 from xpnn.layers.dropout import Dropout
+from xpnn.layers.normalization import BatchNorm
+from xpnn.layers.pooling import AvgPool2D, MaxPool2D
 from xpnn.layers.shape import Flatten, Reshape
 
 __all__ = [
     "Activation",
+    "AvgPool2D",
+    "BatchNorm",
     "Chain",
+    "Conv2D",
     "Dense",
     "Dropout",
     "Flatten",
     "Layer",
+    "MaxPool2D",
     "Parameter",
     "Reshape",
     "functional_call",

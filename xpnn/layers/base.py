@@ -28,7 +28,7 @@ from xpnn.autograd.tensor import Tensor, seed
 from xpnn.errors import ConfigError, DataError, GraphError
 from xpnn.layers.config import decode, encode, registry
 
-__all__ = ["Layer", "Parameter", "functional_call"]
+__all__ = ["Layer", "Parameter"]
 
 Array = Any
 
@@ -59,7 +59,7 @@ class Layer:
     """Base of all layers.
 
     Subclasses write ``forward(self, *inputs)`` and, if they have parameters whose sizes depend on
-    the input, ``build(self, *shapes)``. The arguments of ``__init__`` are the layer's configuration.
+    the input, ``build(self, *shapes)``. The arguments of ``__init__`` are the configuration.
 
     Attributes
     ----------
@@ -390,49 +390,3 @@ def _track(x: Any) -> Any:
         return x
     raw = backend.unwrap(x)
     return wrap(raw, Leaf(wanted=False) if as_dtype(raw.dtype).is_inexact else None)
-
-
-def functional_call(layer: Layer, params: Mapping[str, Any], *inputs: Any, **options: Any) -> Any:
-    """Run a layer with other arrays in place of its parameters.
-
-    The layer itself is left as it is. With raw arrays for all parameters and inputs the result is a
-    raw array, of torch for example, through which torch can differentiate.
-
-    Parameters
-    ----------
-    layer : Layer
-        Built: its parameters have names.
-    params : dict
-        Arrays or Tensors by name, for some or all of ``layer.named_parameters()``.
-    *inputs, **options
-        What the layer is called with.
-
-    Examples
-    --------
-    >>> import numpy as np, xpnn
-    >>> layer = xpnn.layers.Dense(2, in_features=3)
-    >>> w, b = np.ones((3, 2)), np.zeros(2)
-    >>> xpnn.functional_call(layer, {"weight": w, "bias": b}, np.ones((1, 3)))
-    array([[3., 3.]])
-    """
-    if unknown := [name for name in params if name not in layer.named_parameters()]:
-        known = ", ".join(layer.named_parameters())
-        msg = f"functional_call: no parameter is named {', '.join(unknown)}; there are {known}."
-        raise ConfigError(msg)
-    owners = {id(p): params[name] for name, p in layer.named_parameters().items() if name in params}
-    return _substituted(layer, owners, {})(*inputs, **options)
-
-
-def _substituted(part: Any, values: dict[int, Any], done: dict[int, Any]) -> Any:
-    """Return a shallow copy of a layer, or of a list of them, with values for parameters."""
-    if isinstance(part, Parameter):
-        return values.get(id(part), part)
-    if isinstance(part, (list, tuple)) and any(isinstance(x, (Layer, Parameter)) for x in part):
-        return type(part)(_substituted(x, values, done) for x in part)
-    if not isinstance(part, Layer):
-        return part
-    if id(part) not in done:
-        copy = done[id(part)] = object.__new__(type(part))
-        vars(copy).update({k: _substituted(v, values, done) for k, v in vars(part).items()})
-        copy._tracks = False
-    return done[id(part)]

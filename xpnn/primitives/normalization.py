@@ -1,0 +1,166 @@
+"""Batch normalization: with the statistics of the batch, and with given ones."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from xpnn import backend
+from xpnn._dtypes import DTYPES, as_dtype
+from xpnn.errors import ShapeError
+from xpnn.primitives.base import primitive
+
+__all__ = ["batch_norm", "batch_norm_inference"]
+
+Array = Any
+Shape = tuple[int, ...]
+
+
+def _channel_axis(x_shape: Shape, axes: tuple[int, ...], *channels: Array | None) -> Shape:
+    """Return ``x_shape`` with length 1 on all axes but that of the channels."""
+    ndim = len(x_shape)
+    reduced = {a % ndim for a in axes}
+    left = [i for i in range(ndim) if i not in reduced]
+    if len(left) != 1:
+        msg = (
+            f"batch_norm: expected axes to be all axes of x but that of the channels, got {axes}"
+            f" for x of shape {tuple(x_shape)}. For channels last they are {tuple(range(ndim - 1))}."
+        )
+        raise ShapeError(msg)
+    n = x_shape[left[0]]
+    for vector in channels:
+        if vector is not None and tuple(vector.shape) != (n,):
+            msg = (
+                f"batch_norm: expected a value a channel, ({n},), for x of shape {tuple(x_shape)}"
+                f" with the statistics over axes {axes}, got {tuple(vector.shape)}. Is the layer"
+                " built for other channels, or are the channels on another axis?"
+            )
+            raise ShapeError(msg)
+    return tuple(n if i == left[0] else 1 for i in range(ndim))
+
+
+def _wide(xp: Any, x: Array) -> Array:
+    """Return ``x`` in float32 if it is of half precision: sums of squares would overflow."""
+    if as_dtype(x.dtype).itemsize >= 4:
+        return x
+    return xp.astype(x, backend.native_dtype(xp, DTYPES["float32"]))
+
+
+def _like(xp: Any, x: Array, dtype: Any) -> Array:
+    return x if x.dtype == dtype else xp.astype(x, dtype)
+
+
+@primitive(residual=True)
+def batch_norm(
+    xp: Any,
+    x: Array,
+    scale: Array | None,
+    shift: Array | None,
+    /,
+    *,
+    axes: tuple[int, ...],
+    epsilon: float = 1e-5,
+) -> tuple[tuple[Array, Array, Array], Any]:
+    r"""Normalise each channel with the mean and the variance of the batch.
+
+    .. math:: y = \gamma \hat x + \beta, \quad
+              \hat x = \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}}, \quad
+              \mu = \frac1n \sum x, \quad \sigma^2 = \frac1n \sum (x - \mu)^2
+
+    x, the axes to sum over (all but that of the C channels), scale (C,) or None, shift (C,) or None
+    -> y like x, mean (C,), var (C,). The variance is the biased one, over n; it is summed from the
+    deviations, in float32 at least. Ioffe & Szegedy (2015). What is kept is the mean, and one over
+    the standard deviation.
+    """
+    kept = _channel_axis(x.shape, axes, scale, shift)
+    if math.prod(x.shape) == 0:
+        msg = (
+            "batch_norm: expected at least one value a channel to take the mean of, got x of shape"
+            f" {tuple(x.shape)}. Leave out the empty batch, or use the running statistics."
+        )
+        raise ShapeError(msg)
+    wide = _wide(xp, x)
+    mean = xp.mean(wide, axis=axes, keepdims=True)
+    deviation = wide - mean
+    var = xp.mean(deviation * deviation, axis=axes, keepdims=True)
+    inverse = 1.0 / xp.sqrt(var + epsilon)
+    factor = inverse if scale is None else inverse * xp.reshape(scale, kept)
+    y = deviation * factor
+    if shift is not None:
+        y = y + xp.reshape(shift, kept)
+    outputs = _like(xp, y, x.dtype), xp.reshape(mean, (-1,)), xp.reshape(var, (-1,))
+    return outputs, (mean, inverse)
+
+
+@batch_norm.vjp
+def _batch_norm_vjp(
+    xp: Any,
+    g: tuple[Array | None, Array | None, Array | None],
+    needs: list[bool],
+    res: tuple[Array, Array],
+    x: Array,
+    scale: Array | None,
+    shift: Array | None,
+    axes: tuple[int, ...],
+) -> tuple[Array | None, ...]:
+    # dx = gamma / sigma (g - mean(g) - x^ mean(g x^)), then what came through mean and variance
+    g_y, g_mean, g_var = g
+    mean, inverse = res
+    kept, count = mean.shape, math.prod(x.shape) // math.prod(mean.shape)
+    normal = (_wide(xp, x) - mean) * inverse
+    dx = d_scale = d_shift = None
+    if g_y is not None:
+        g_y = _wide(xp, g_y)
+        d_shift = xp.sum(g_y, axis=axes, keepdims=True)
+        d_scale = xp.sum(g_y * normal, axis=axes, keepdims=True)
+    if needs[0]:
+        terms = []
+        if g_y is not None:
+            factor = inverse if scale is None else inverse * xp.reshape(scale, kept)
+            terms.append(factor * (g_y - (d_shift + normal * d_scale) / count))
+        if g_mean is not None:
+            terms.append(xp.broadcast_to(xp.reshape(g_mean, kept) / count, x.shape))
+        if g_var is not None:
+            terms.append(normal * (xp.reshape(g_var, kept) * (2.0 / count) / inverse))
+        for term in terms:
+            dx = term if dx is None else dx + term
+        dx = dx if dx is None else _like(xp, dx, x.dtype)
+    return (
+        dx,
+        _vector(xp, d_scale, scale) if needs[1] else None,
+        _vector(xp, d_shift, shift) if needs[2] else None,
+    )
+
+
+def _vector(xp: Any, total: Array | None, like: Array) -> Array | None:
+    return None if total is None else _like(xp, xp.reshape(total, (-1,)), like.dtype)
+
+
+def batch_norm_inference(
+    xp: Any,
+    x: Array,
+    mean: Array,
+    var: Array,
+    scale: Array | None,
+    shift: Array | None,
+    /,
+    *,
+    axes: tuple[int, ...],
+    epsilon: float = 1e-5,
+) -> Array:
+    r"""Normalise each channel with given statistics: the affine map of a trained layer.
+
+    .. math:: y = a x + (\beta - a \mu), \quad a = \gamma / \sqrt{\sigma^2 + \epsilon}
+
+    x, mean (C,), var (C,), scale (C,) or None, shift (C,) or None -> y like x. Made of standard
+    functions, and so differentiable in every argument.
+    """
+    kept = _channel_axis(x.shape, axes, mean, var, scale, shift)
+    factor = 1.0 / xp.sqrt(var + epsilon)
+    if scale is not None:
+        factor = xp.multiply(scale, factor)
+    offset = xp.multiply(factor, -mean)
+    if shift is not None:
+        offset = xp.add(shift, offset)
+    y = xp.add(xp.multiply(x, xp.reshape(factor, kept)), xp.reshape(offset, kept))
+    return _like(xp, y, x.dtype)
