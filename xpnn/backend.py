@@ -334,7 +334,8 @@ def asarray(x: Any, *, device: Any = None, dtype: Any = None, copy: bool | None 
         target = get_device() if device is None else as_device(device)
         host = np.asarray(x)
         if dtype is None and host.dtype.kind in "fc" and not isinstance(x, np.generic):
-            dtype = {"f": get_dtype(), "c": DTYPES["complex64"]}[host.dtype.kind]
+            wide = get_dtype() == "float64"
+            dtype = get_dtype() if host.dtype.kind == "f" else f"complex{128 if wide else 64}"
         if dtype is not None:
             host = host.astype(_host_dtype(dtype), copy=False)
         moved = target.library.from_numpy(host, target.native, None)

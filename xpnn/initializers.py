@@ -21,6 +21,7 @@ __all__ = [
     "Normal",
     "Uniform",
     "VarianceScaling",
+    "fans",
     "get",
     "glorot_normal",
     "glorot_uniform",

@@ -12,7 +12,7 @@ from xpnn._dtypes import as_dtype
 from xpnn.backend import array_namespace
 from xpnn.errors import ConfigError, DataError, ShapeError
 
-__all__ = ["cross_entropy", "get", "mean_squared_error"]
+__all__ = ["check_labels", "cross_entropy", "get", "mean_squared_error"]
 
 Array = Any
 
@@ -77,8 +77,8 @@ def cross_entropy(predictions: Array, targets: Array, *, reduction: str = "mean"
     --------
     >>> import numpy as np
     >>> from xpnn import losses
-    >>> float(losses.cross_entropy(np.zeros((2, 4)), np.asarray([0, 3]))) == np.log(4)
-    True
+    >>> round(float(losses.cross_entropy(np.zeros((2, 4)), np.asarray([0, 3]))), 6)  # log(4)
+    1.386294
     """
     kind = as_dtype(targets.dtype).kind
     if kind in "iu" and targets.ndim == predictions.ndim - 1:

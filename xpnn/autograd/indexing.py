@@ -6,6 +6,7 @@ from typing import Any
 
 from xpnn import backend
 from xpnn.autograd.record import Tracked, apply, namespace, wrap
+from xpnn.autograd.tape import is_recording
 from xpnn.backend import array_namespace, unwrap
 from xpnn.primitives import indexing
 from xpnn.primitives.elementwise import astype, where
@@ -79,10 +80,15 @@ def assign(x: Any, key: Any, value: Any) -> None:
     if isinstance(raw_value, (bool, int, float, complex)):
         new: Any = xp.full(x.shape, raw_value, dtype=x.data.dtype, device=device)
     else:
+        # NumPy lets a value have more axes than the place it goes to, if their length is 1
+        surplus = max(len(value.shape) - len(positions.shape), 0)
+        value = ops.reshape(value, value.shape[surplus:]) if surplus else value
         flat = ops.reshape(ops.broadcast_to(value, positions.shape), (-1,))
         safe = xp.reshape(xp.where(source < 0, xp.zeros_like(source), source), (-1,))
         new = ops.reshape(ops.take(flat, safe, axis=0), x.shape)
         if new.dtype != x.dtype:
             new = apply(astype, (new,), {"dtype": x.data.dtype})
     result = apply(where, (source >= 0, new, x))
-    x.data, x.vertex = result.data, result.vertex
+    x.data = result.data
+    if is_recording():
+        x.vertex = result.vertex  # else a variable stays one

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from xpnn.autograd.record import Tracked, apply
-from xpnn.backend import NAMESPACE_OF, ArrayWrapper
+from xpnn.backend import NAMESPACE_OF, ArrayWrapper, array_namespace
+from xpnn.errors import DTypeError
 from xpnn.primitives import elementwise as e
 from xpnn.primitives import products
 from xpnn.primitives.base import Primitive
@@ -35,7 +36,13 @@ def _unary(primitive: Primitive) -> Any:
 
 
 def _is_operand(x: Any) -> bool:
-    return isinstance(x, (ArrayWrapper, bool, int, float, complex)) or type(x) in NAMESPACE_OF
+    if isinstance(x, (ArrayWrapper, bool, int, float, complex)) or type(x) in NAMESPACE_OF:
+        return True
+    try:  # the first array of its kind
+        array_namespace(x)
+    except DTypeError:
+        return False
+    return True
 
 
 class Operators(Tracked):

@@ -15,7 +15,7 @@ from xpnn.autograd.tape import JointNode, Node, Slot, Vertex, _recording, next_i
 from xpnn.backend import NAMESPACE_OF, SCALAR_TYPES, ArrayWrapper, array_namespace
 from xpnn.primitives.base import Implementation, Primitive, Rule
 
-__all__ = ["Tracked", "apply", "backward", "bind", "namespace", "wrap"]
+__all__ = ["Tracked", "apply", "backward", "bind", "namespace", "wrap", "wrap_all"]
 
 _new = object.__new__
 _SCALARS = frozenset((bool, int, float, complex, type(None)))
@@ -98,7 +98,7 @@ def apply(primitive: Primitive, args: Any, params: dict[str, Any] | None = None)
     residual = None
     if implementation.residual:
         out, residual = out
-    if not wrapped:
+    if not wrapped or (isinstance(out, tuple) and not out):
         return out
     node: Node | JointNode | None = None
     if parents is not None and primitive.differentiable and _recording.get():

@@ -15,9 +15,8 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Any
 
-from xpnn._dtypes import as_dtype
 from xpnn.errors import GraphError
-from xpnn.primitives.base import Primitive, Rule, unbroadcast
+from xpnn.primitives.base import Primitive, Rule, cast, unbroadcast
 
 __all__ = ["JointNode", "Leaf", "Node", "Slot", "Vertex", "backward", "is_recording", "recording"]
 
@@ -60,6 +59,10 @@ class Vertex:
         """
         raise NotImplementedError
 
+    def behind(self) -> Iterable[Vertex]:
+        """Return the parents."""
+        return ()
+
     def free(self) -> None:
         """Let go of what was kept for the pullback."""
 
@@ -90,6 +93,9 @@ class Node(Vertex):
 
     def free(self) -> None:
         self.edges = None
+
+    def behind(self) -> Iterable[Vertex]:
+        return [edge[0] for edge in self.edges or ()]
 
     def pullback(self, g: Any, lift: Any, only: set[int] | None) -> Iterable[tuple[Vertex, Any]]:
         if self.edges is None:
@@ -133,6 +139,9 @@ class JointNode(Vertex):
     def free(self) -> None:
         self.kept = self.args = None
 
+    def behind(self) -> Iterable[Vertex]:
+        return [parent for parent in self.parents if parent is not None]
+
     def pullback(self, g: Any, lift: Any, only: set[int] | None) -> Iterable[tuple[Vertex, Any]]:
         if self.kept is None:
             raise GraphError(_freed(self.primitive))
@@ -144,7 +153,7 @@ class JointNode(Vertex):
         grads = rule(xp, g, needs, *kept, **self.static)
         if self.dtypes is not None:
             pairs = zip(grads, self.dtypes, strict=True)
-            grads = [g if g is None or d is None else _cast(xp, g, d) for g, d in pairs]
+            grads = [g if g is None or d is None else cast(xp, g, d) for g, d in pairs]
         triples = zip(self.parents, grads, needs, strict=True)
         return [(p, grad) for p, grad, need in triples if need and p is not None]
 
@@ -160,6 +169,9 @@ class Slot(Vertex):
         self.node = node
         self.index = index
         self.of = of
+
+    def behind(self) -> Iterable[Vertex]:
+        return (self.node,)
 
     def pullback(self, g: Any, lift: Any, only: set[int] | None) -> Iterable[tuple[Vertex, Any]]:
         return ((self.node, tuple(g if i == self.index else None for i in range(self.of))),)
@@ -180,15 +192,7 @@ def _freed(primitive: Primitive) -> str:
 
 def _fit(xp: Any, g: Array, shape: tuple[int, ...], dtype: Any) -> Array:
     """Sum a gradient over the axes that its argument was broadcast along, and cast it back."""
-    return _cast(xp, unbroadcast(xp, g, shape), dtype)
-
-
-def _cast(xp: Any, g: Array, dtype: Any) -> Array:
-    if g.dtype == dtype:
-        return g
-    if as_dtype(g.dtype).kind == "c" and as_dtype(dtype).kind != "c":
-        g = xp.real(g)
-    return xp.astype(g, dtype)
+    return cast(xp, unbroadcast(xp, g, shape), dtype)
 
 
 def _add(a: Any, b: Any) -> Any:

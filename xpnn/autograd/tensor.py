@@ -242,7 +242,7 @@ class Tensor(Operators):
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         host = backend.to_numpy(self._off_tape("a NumPy array"))
-        return host.astype(dtype or host.dtype, copy=bool(copy))
+        return host.__array__(dtype or host.dtype, copy=copy)
 
     def __dlpack__(
         self,
@@ -313,8 +313,8 @@ def seed(y: Tensor, grad: Any) -> Any:
     if tuple(grad.shape) != y.shape:
         msg = f"backward(grad): expected shape {y.shape}, got {tuple(grad.shape)}."
         raise ShapeError(msg)
-    array_namespace(y.data, grad)  # one library only
-    return grad
+    xp = array_namespace(y.data, grad)  # one library only
+    return grad if as_dtype(grad.dtype) == y.dtype else xp.astype(grad, y.data.dtype)
 
 
 def _describe(x: Tensor) -> str:

@@ -5,6 +5,7 @@ Each mutates only what it has just made.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ Array = Any
 
 
 def linear(xp: Any, x: Array, weight: Array, bias: Array | None) -> Array:
-    rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+    rows = x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     y = rows @ weight
     if bias is not None:
         y = np.add(y, bias, out=y if y.dtype == np.result_type(y, bias) else None)
@@ -36,7 +37,8 @@ def linear_vjp(
 ) -> tuple[Array | None, ...]:
     rows, g_rows = x, g
     if x.ndim != 2:
-        rows, g_rows = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
+        n = math.prod(x.shape[:-1])
+        rows, g_rows = x.reshape(n, x.shape[-1]), g.reshape(n, g.shape[-1])
     dx = (g_rows @ weight.T).reshape(x.shape) if needs[0] else None
     dw = rows.T @ g_rows if needs[1] else None
     # A product with ones adds up columns twice as fast as sum(axis=0).
@@ -70,8 +72,8 @@ def softmax_cross_entropy_vjp(
 ) -> tuple[Array, None]:
     dx = np.subtract(logits, res)
     np.exp(dx, out=dx)
-    flat = dx.reshape(-1, dx.shape[-1])
-    flat[np.arange(len(flat)), labels.reshape(-1)] -= 1
+    flat = dx.reshape(labels.size, dx.shape[-1])
+    flat[np.arange(labels.size), labels.reshape(-1)] -= 1
     dx *= g[..., None]
     return dx, None
 

@@ -42,7 +42,7 @@ Change = Callable[..., None]
 
 _BLOCK = 2**17  # elements a pass: below 2**16, two threads hand the GIL over more than they work
 _SMALL = 2**14  # elements up to which an array is packed with others
-_SHARED = 2**18  # elements from which a second thread pays
+_SHARED = 2**20  # elements from which a second thread pays
 
 
 def sgd_update(
@@ -117,7 +117,7 @@ def adam_update(
         multiply(g, one_b2, t)
         add(v, multiply(t, g, t), v)
         if v_max is not None:
-            v = maximum(v_max, v, v_max)
+            v = maximum(v_max, v, out=v_max)
         sqrt(v, t)
         add(t, eps, t)
         divide(m, t, t)
@@ -130,11 +130,14 @@ def adam_update(
 
 def _scalars(workspace: dict[Any, Any], like: Array, *values: float) -> list[Array]:
     """Return 0-d arrays with the values: a third faster in a small operation than Python floats."""
-    scalars = workspace.get(like.dtype)
+    scalars, old = workspace.get(like.dtype, (None, None))
     if scalars is None:
-        scalars = workspace[like.dtype] = [np.empty((), like.dtype) for _ in values]
-    for scalar, value in zip(scalars, values, strict=True):
-        scalar[...] = value
+        scalars = [np.array(value, like.dtype) for value in values]
+    elif old != values:
+        for scalar, value, before in zip(scalars, values, old, strict=True):
+            if value != before:
+                scalar[...] = value
+    workspace[like.dtype] = scalars, values
     return scalars
 
 
@@ -193,7 +196,7 @@ def _flat(state: dict[str, Array], name: str) -> Array:
 def _large(change: Change, l2: float, keep: float, block: list[Array]) -> None:
     """Make the step for one block of one parameter."""
     p, g, out, *state = block
-    t, decayed = _scratch(p.dtype)[:, : p.size]
+    t, decayed = _scratch(p.dtype, p.size)
     if l2:
         g = add(g, multiply(p, l2, decayed), decayed)
     change(g, t, *state)
@@ -226,7 +229,7 @@ class _Pack:
 
     def fits(self, params: Arrays, states: list[State], names: tuple[str, ...]) -> bool:
         """Return whether these are the arrays it was made for; others may have been loaded."""
-        if len(names) != len(self.views):
+        if len(names) != len(self.views) or self.grad.dtype != params[0].dtype:
             return False
         if not names:
             return self.shapes == [p.shape for p in params]
@@ -263,7 +266,10 @@ def _packed(
         for low in range(0, pack.grad.size, _BLOCK):
             change(*(x[low : low + _BLOCK] for x in arrays))
     if keep != 1.0:
-        params = [p * keep for p in params]
+        for view, p in zip(pack.grads, params, strict=True):  # p keep - t = p - (t + (1 - keep) p)
+            view[...] = p
+        multiply(pack.grad, 1.0 - keep, pack.grad)
+        add(pack.change, pack.grad, pack.change)
     new = list(map(subtract, params, pack.changes))
     for i in pack.scalars:  # NumPy makes scalars of 0-d results
         new[i] = new[i][...]
@@ -275,27 +281,29 @@ def _packed(
 _thread = threading.local()
 
 
-def _scratch(dtype: Any) -> Array:
+def _scratch(dtype: Any, size: int) -> Array:
     """Return this thread's two rows of scratch."""
     rows = getattr(_thread, dtype.name, None)
-    if rows is None:
-        rows = np.empty((2, _BLOCK), dtype)
+    if rows is None or rows.shape[1] < size:
+        rows = np.empty((2, max(size, _BLOCK)), dtype)
         setattr(_thread, dtype.name, rows)
-    return rows
+    return rows[:, :size]
+
+
+def _cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @functools.cache
 def _threads() -> int:
     """Return how many threads to use: at most two, at most the CPUs and what the user allows."""
-    if hasattr(os, "sched_getaffinity"):
-        cpus = len(os.sched_getaffinity(0))
-    else:
-        cpus = os.cpu_count() or 1
     for name in ("XPNN_NUM_THREADS", "OMP_NUM_THREADS"):
         allowed = os.environ.get(name, "")
         if allowed.isdecimal():
-            return min(2, cpus, int(allowed))
-    return min(2, cpus)
+            return max(1, min(2, _cpus(), int(allowed)))
+    return min(2, _cpus())
 
 
 @functools.cache

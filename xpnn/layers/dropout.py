@@ -30,7 +30,7 @@ class Dropout(Layer):
     >>> import numpy as np, xpnn
     >>> xpnn.set_seed(0)
     >>> xpnn.layers.Dropout(0.5)(np.ones(8, np.float32)).data
-    array([2., 0., 0., 0., 0., 2., 2., 0.], dtype=float32)
+    array([0., 2., 0., 2., 0., 0., 2., 2.], dtype=float32)
     """
 
     def __init__(self, p: float = 0.5) -> None:

@@ -8,9 +8,9 @@ Examples
 --------
 >>> from xpnn import ops, Tensor
 >>> x = Tensor([1.0, 2.0, 3.0], requires_grad=True)
->>> ops.sum(ops.exp(-x)).backward()
+>>> ops.sum(ops.sqrt(x * x)).backward()
 >>> x.grad
-Tensor([-0.36787945, -0.13533528, -0.04978707], dtype=float32)
+Tensor([1., 1., 1.], dtype=float32)
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from xpnn.autograd.record import bind
 from xpnn.autograd.tensor import API_VERSIONS
 from xpnn.ops import fft, linalg
 from xpnn.ops._lift import lift
-from xpnn.ops.composite import broadcast_arrays, clip, concat, diff, moveaxis, stack, tile
+from xpnn.ops.composite import broadcast_arrays, clip, concat, diff, moveaxis, sign, stack, tile
 from xpnn.ops.creation import (
     arange,
     asarray,
@@ -148,7 +148,6 @@ logical_xor = lift(_e.STEPS["logical_xor"])
 nextafter = lift(_e.STEPS["nextafter"])
 not_equal = lift(_e.STEPS["not_equal"])
 round = lift(_e.STEPS["round"])
-sign = lift(_e.STEPS["sign"])
 signbit = lift(_e.STEPS["signbit"])
 trunc = lift(_e.STEPS["trunc"])
 

@@ -16,10 +16,11 @@ __all__ = ["lift", "native"]
 def lift(primitive: Primitive) -> Callable[..., Any]:
     """Return the public function of a primitive, with the standard's signature."""
     count = len(primitive.arrays)
-    names = list(primitive.defaults)
+    names = [*primitive.defaults, *primitive.required]
+    required = primitive.required
 
     def with_parameters(*args: Any, **params: Any) -> Any:
-        if len(args) != count:
+        if len(args) != count or (required and not required <= params.keys()):
             args, params = _bind(args, params)
         if "dtype" in params and params["dtype"] is not None:
             params["dtype"] = native(args[0], params["dtype"])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from xpnn._dtypes import as_dtype
 from xpnn.autograd.record import apply
 from xpnn.ops._lift import lift
 from xpnn.ops.inspection import broadcast_shapes
 from xpnn.primitives import elementwise, indexing, shape
 
-__all__ = ["broadcast_arrays", "clip", "concat", "diff", "moveaxis", "stack", "tile"]
+__all__ = ["broadcast_arrays", "clip", "concat", "diff", "moveaxis", "sign", "stack", "tile"]
 
 Array = Any
 _reshape, _broadcast_to = lift(shape.reshape), lift(shape.broadcast_to)
@@ -18,6 +19,12 @@ _reshape, _broadcast_to = lift(shape.reshape), lift(shape.broadcast_to)
 def clip(x: Array, /, min: Any = None, max: Any = None) -> Any:
     """Elements of ``x``, moved into [min, max]; a bound is an array, a scalar or None."""
     return apply(elementwise.clip, (x, min, max))
+
+
+def sign(x: Array, /) -> Any:
+    """Sign of each element; for complex numbers x / abs(x), which alone has a derivative."""
+    steps = as_dtype(x.dtype).kind != "c"
+    return apply(elementwise.STEPS["sign"] if steps else elementwise.complex_sign, (x,))
 
 
 def concat(arrays: Any, /, *, axis: int | None = 0) -> Any:

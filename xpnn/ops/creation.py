@@ -9,6 +9,7 @@ from xpnn._dtypes import DTYPES, as_dtype
 from xpnn.autograd.record import apply, wrap
 from xpnn.autograd.tensor import Tensor
 from xpnn.backend import array_namespace, native_dtype, unwrap
+from xpnn.errors import GraphError
 from xpnn.ops._lift import lift
 from xpnn.primitives import elementwise, shape
 
@@ -16,6 +17,8 @@ __all__ = [
     "arange",
     "asarray",
     "astype",
+    "default_complex",
+    "default_int",
     "empty",
     "empty_like",
     "eye",
@@ -40,10 +43,17 @@ def default_complex() -> Any:
     return DTYPES["complex128" if backend.get_dtype() == "float64" else "complex64"]
 
 
+def default_int(device: Any) -> Any:
+    """Return the integer dtype that the library of a device gives to Python integers."""
+    defaults = device.xp.__array_namespace_info__().default_dtypes(device=device.native)
+    return as_dtype(defaults["integral"])
+
+
 def _new(name: str, *args: Any, dtype: Any, device: Any, **params: Any) -> Tensor:
     """Call the creation function ``name`` of the device's library."""
     target = backend.get_device() if device is None else backend.as_device(device)
     xp = target.xp
+    dtype = default_int(target) if dtype is None else dtype
     with target.library.scope(target.native):
         made = getattr(xp, name)(
             *args, dtype=native_dtype(xp, dtype), device=target.native, **params
@@ -66,7 +76,7 @@ def _dtype_of_scalars(*values: Any) -> Any:
         return default_complex()
     if any(isinstance(v, float) for v in values):
         return backend.get_dtype()
-    return DTYPES["bool"] if all(isinstance(v, bool) for v in values) else DTYPES["int64"]
+    return DTYPES["bool"] if all(isinstance(v, bool) for v in values) else None
 
 
 def asarray(
@@ -86,6 +96,9 @@ def asarray(
     if copy is False and not hasattr(obj, "__dlpack__"):
         msg = "asarray(copy=False): a copy is needed to make an array of scalars or sequences."
         raise ValueError(msg)
+    if copy is False and dtype is not None and as_dtype(obj.dtype) != as_dtype(dtype):
+        msg = f"asarray(copy=False): a copy is needed to cast {obj.dtype} to {dtype}."
+        raise ValueError(msg)
     if isinstance(obj, (list, tuple)):
         obj = _unwrapped(obj)
     return wrap(backend.asarray(obj, dtype=dtype, device=device, copy=copy))
@@ -98,6 +111,9 @@ def _copied(x: Tensor) -> Tensor:
 def _unwrapped(obj: Any) -> Any:
     if isinstance(obj, (list, tuple)):
         return [_unwrapped(x) for x in obj]
+    if isinstance(obj, Tensor) and obj.requires_grad:
+        msg = "asarray of a list of Tensors would leave the tape; join them with ops.stack(...)."
+        raise GraphError(msg)
     return obj.item() if isinstance(obj, Tensor) else obj
 
 
@@ -193,6 +209,9 @@ def full_like(x: Array, /, fill_value: complex, *, dtype: Any = None, device: An
 
 def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Tensor:
     """Make a Tensor of an array of any library that speaks DLPack, without a copy if it can."""
+    if isinstance(x, Tensor) and x.requires_grad:
+        msg = "from_dlpack of a Tensor that requires a gradient would leave the tape; detach it."
+        raise GraphError(msg)
     raw = unwrap(x)
     target = backend.get_device() if device is None else backend.as_device(device)
     options: dict[str, Any] = {} if copy is None else {"copy": copy}

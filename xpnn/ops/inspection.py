@@ -8,9 +8,12 @@ from typing import Any
 from xpnn import backend
 from xpnn._dtypes import DTYPES, DType, as_dtype
 from xpnn.backend import native_dtype, unwrap
-from xpnn.ops.creation import default_complex
+from xpnn.ops.creation import default_complex, default_int
 
 __all__ = [
+    "FInfo",
+    "IInfo",
+    "Info",
     "__array_namespace_info__",
     "broadcast_shapes",
     "can_cast",
@@ -152,11 +155,12 @@ class Info:
 
     def default_dtypes(self, *, device: Any = None) -> dict[str, DType]:
         """Return the dtypes that new arrays get."""
+        target = backend.get_device() if device is None else backend.as_device(device)
         return {
             "real floating": backend.get_dtype(),
             "complex floating": default_complex(),
-            "integral": DTYPES["int64"],
-            "indexing": DTYPES["int64"],
+            "integral": default_int(target),
+            "indexing": default_int(target),
         }
 
     def dtypes(self, *, device: Any = None, kind: Any = None) -> dict[str, DType]:

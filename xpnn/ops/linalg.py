@@ -6,10 +6,13 @@ from xpnn.ops._lift import lift
 from xpnn.primitives import linalg as _l
 from xpnn.primitives import products as _p
 from xpnn.primitives import shape as _s
+from xpnn.primitives.base import Primitive
 
 matmul, tensordot, vecdot = lift(_p.matmul), lift(_p.tensordot), lift(_p.vecdot)
 matrix_transpose = lift(_s.matrix_transpose)
 
-__all__ = ["matmul", "matrix_transpose", "tensordot", "vecdot", *_l.__all__]
+_lifted = {n: lift(p) for n in _l.__all__ if isinstance(p := getattr(_l, n), Primitive)}
 
-globals().update({name: lift(getattr(_l, name)) for name in _l.__all__})
+__all__ = ["matmul", "matrix_transpose", "tensordot", "vecdot", *_lifted]
+
+globals().update(_lifted)

@@ -22,7 +22,7 @@ from xpnn.optim.config import build, lookup, number, registry
 from xpnn.optim.saving import Saveable
 from xpnn.optim.slots import Slot, State, as_array
 
-__all__ = ["Optimizer"]
+__all__ = ["Optimizer", "get"]
 
 Array = Any
 
@@ -193,7 +193,7 @@ class Optimizer(Saveable):
             self._match(self._loaded, params)
         names, slots = self.state_names(), self._slots
         alike: dict[Any, list[tuple[Slot, Array]]] = {}
-        kind = None
+        kind, updates = None, 0
         for key, param, grad in zip(keys, params, grads, strict=True):
             slot = slots.get(id(param)) or self._meet(key, param)
             if grad is None:

@@ -123,7 +123,6 @@ class Saveable:
             if slot.state:
                 slot.settle(tuple(slot.state), self.kernel, "state")
         self._loaded = None
-        self._workspace = {}
 
     def _listed(self, xs: Any) -> list[Any]:
         """Return the parameters of a layer, or the items of a dict or an iterable."""

@@ -30,8 +30,9 @@ from collections.abc import Callable
 from typing import Any
 
 from xpnn import kernels
+from xpnn._dtypes import as_dtype
 
-__all__ = ["Implementation", "Primitive", "Rule", "primitive", "unbroadcast"]
+__all__ = ["Implementation", "Primitive", "Rule", "cast", "primitive", "unbroadcast"]
 
 
 class Rule:
@@ -100,7 +101,7 @@ class Primitive(Implementation):
     arrays : list of str
         Names of the array arguments, in order; ``variadic`` if the last takes any number.
     defaults : dict
-        The static parameters and their defaults.
+        The static parameters and their defaults; ``required`` are those without one.
     broadcasts : bool
         Whether the arguments broadcast, so that a gradient has to be summed back to the shape of
         its argument. Set for element-wise functions of several arguments.
@@ -125,7 +126,9 @@ class Primitive(Implementation):
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in kinds)
         self.arrays = [p.name for p in kinds if p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL)]
         self.casts = len(self.arrays) > 1 or self.variadic
-        self.defaults = {p.name: p.default for p in kinds if p.name not in self.arrays}
+        static = [p for p in kinds if p.name not in self.arrays]
+        self.defaults = {p.name: p.default for p in static if p.default is not p.empty}
+        self.required = {p.name for p in static if p.default is p.empty}
 
     def d(self, *rules: Callable[..., Any] | None) -> Primitive:
         """Give the vjp of each argument in turn; None where there is no derivative."""
@@ -188,3 +191,12 @@ def unbroadcast(xp: Any, g: Any, shape: tuple[int, ...]) -> Any:
     extra = g.ndim - len(shape)
     axes = [i for i in range(g.ndim) if i < extra or (shape[i - extra] == 1 and g.shape[i] != 1)]
     return xp.reshape(xp.sum(g, axis=tuple(axes), dtype=g.dtype), shape)
+
+
+def cast(xp: Any, g: Any, dtype: Any) -> Any:
+    """Return ``g`` in the dtype of an argument that was promoted: the real part, if it was real."""
+    if g.dtype == dtype:
+        return g
+    if as_dtype(g.dtype).kind == "c" and as_dtype(dtype).kind != "c":
+        g = xp.real(g)
+    return xp.astype(g, dtype)

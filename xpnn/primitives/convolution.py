@@ -47,12 +47,18 @@ def conv2d_shape(
         )
         raise ShapeError(msg)
     *kernel, channels, features = weight_shape
-    if x_shape[3] != channels * groups or features % groups:
+    if x_shape[3] != channels * groups:
+        times = f" and there are {groups} groups" if groups > 1 else ""
         msg = (
-            f"conv2d: expected x with {channels * groups} channels on its last axis and a weight"
-            f" whose last axis is a multiple of groups={groups}, as the weight has"
-            f" {tuple(weight_shape)}, got x of shape {tuple(x_shape)}. Images with the channels"
-            " first need data_format='channels_first'."
+            f"conv2d: expected x with {channels * groups} channels on its last axis, as the weight"
+            f" has shape {tuple(weight_shape)}{times}, got x of shape {tuple(x_shape)}. Images with"
+            " the channels first need data_format='channels_first'."
+        )
+        raise ShapeError(msg)
+    if features % groups:
+        msg = (
+            f"conv2d: expected groups to divide the {features} features of a weight of shape"
+            f" {tuple(weight_shape)}, got groups={groups}. Choose a multiple of it as features."
         )
         raise ShapeError(msg)
     if bias_shape is not None and tuple(bias_shape) != (features,):
@@ -164,9 +170,7 @@ def conv2d_transpose(
         (rows, i_step, top_bottom), (columns, j_step, left_right) = i, j
         kernel = xp.flip(backward[rows, columns, ...], axis=(0, 1))
         around = (top_bottom, left_right)
-        return conv2d(
-            xp, y, kernel, None, padding=around, dilation=(i_step, j_step), groups=groups
-        )
+        return conv2d(xp, y, kernel, None, padding=around, dilation=(i_step, j_step), groups=groups)
 
     parts = [[phase(i, j) for j in across] for i in down]
     if stride == (1, 1):
@@ -236,8 +240,15 @@ def _rows(xp: Any, x: Array) -> Array:
 
 
 def _columns(xp: Any, taps: list[Array], groups: int) -> Array:
-    parts = [_split(xp, _rows(xp, t), groups) for t in taps]
-    return parts[0] if len(parts) == 1 else xp.concat(parts, axis=-1)
+    """(places, taps * C), or (groups, places, taps * C / groups) for several groups."""
+    if groups > 1:
+        *places, c = taps[0].shape
+        taps = [xp.reshape(t, (*places, groups, c // groups)) for t in taps]
+    together = taps[0] if len(taps) == 1 else xp.concat(taps, axis=-1)
+    if groups == 1:
+        return _rows(xp, together)
+    p, c = math.prod(together.shape[:3]), together.shape[-1]
+    return xp.permute_dims(xp.reshape(together, (p, groups, c)), (1, 0, 2))
 
 
 def _split(xp: Any, rows: Array, groups: int) -> Array:

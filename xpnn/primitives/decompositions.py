@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from xpnn._dtypes import as_dtype
 from xpnn.errors import GraphError
-from xpnn.primitives.base import Primitive, primitive
-from xpnn.primitives.elementwise import _c, _cast_back
+from xpnn.primitives.base import Primitive, cast, primitive
+from xpnn.primitives.elementwise import _c
 from xpnn.primitives.products import _h
 
 Array = Any
@@ -48,9 +48,6 @@ class SVDResult(NamedTuple):
     Vh: Array
 
 
-def _cast(xp: Any, g: Array, dtype: Any) -> Array:
-    """Cast a gradient to the dtype of its argument: a real one has no use for an imaginary part."""
-    return g if g.dtype == dtype else _cast_back(xp, g, dtype)
 
 
 def _reciprocal(xp: Any, x: Array) -> Array:
@@ -153,7 +150,7 @@ def _eig_vjp(xp: Any, g: Grads, y: tuple[Array, Array], x_dtype: Any) -> Array:
     if gw is not None:
         scaled = gw[..., :, None] * adjoint
         out = scaled if out is None else out + scaled
-    return _cast(xp, xp.linalg.solve(adjoint, out), x_dtype)
+    return cast(xp, xp.linalg.solve(adjoint, out), x_dtype)
 
 
 def _eigvals_vjp(xp: Any, g: Array, y: Array, x: Array) -> Array:
@@ -290,3 +287,4 @@ svdvals.d(_svdvals_vjp)
 
 
 __all__ = [name for name, value in globals().items() if isinstance(value, Primitive)]
+__all__ += ["EigResult", "EighResult", "QRResult", "SVDResult"]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xpnn._dtypes import as_dtype
-from xpnn.primitives.base import Primitive, primitive
+from xpnn.primitives.base import Primitive, cast, primitive
 
 Array = Any
 
@@ -65,8 +65,8 @@ def binary(
 def _pow_base(xp: Any, g: Array, x1: Array, x2: Array) -> Array:
     if isinstance(x2, (int, float, complex)):
         return xp.zeros_like(g) if x2 == 0 else g * _c(xp, x2 * x1 ** (x2 - 1))
-    exponent = xp.where(x2 == 0, xp.ones_like(x2), x2 - 1)  # x**0 is 1 everywhere, also at x = 0
-    return g * _c(xp, x2 * x1**exponent)
+    at_zero = (x1 == 0) & (x2 == 0)  # x**0 is 1 everywhere, also at x = 0
+    return g * _c(xp, x2 * x1 ** xp.where(at_zero, xp.ones_like(x2), x2 - 1))
 
 
 def _pow_exponent(xp: Any, g: Array, y: Array, x1: Array) -> Array:
@@ -171,6 +171,22 @@ square = unary("square", "Square.", lambda xp, g, x: g * _c(xp, 2 * x))
 tan = unary("tan", "Tangent.", lambda xp, g, y: g * _c(xp, 1 + y * y))
 tanh = unary("tanh", "Hyperbolic tangent.", lambda xp, g, y: g * _c(xp, 1 - y * y))
 
+
+
+@primitive()
+def complex_sign(xp: Any, x: Array, /) -> Array:
+    """Direction of complex numbers, x / abs(x)."""
+    return xp.sign(x)
+
+
+def _complex_sign_vjp(xp: Any, g: Array, y: Array, x: Array) -> Array:
+    # The part of g along y changes the length only: (g - y Re(conj(y) g)) / |x|.
+    length = xp.abs(x)
+    length = xp.where(length == 0, xp.ones_like(length), length)
+    return (g - y * xp.real(xp.conj(y) * g)) / length
+
+
+complex_sign.d(_complex_sign_vjp)
 conj = unary("conj", "Complex conjugate.", lambda xp, g: xp.conj(g))
 real = unary("real", "Real part.", lambda xp, g, x_dtype: xp.astype(g, x_dtype))
 imag = unary("imag", "Imaginary part.", lambda xp, g, x_dtype: xp.astype(g, x_dtype) * 1j)
@@ -222,13 +238,7 @@ def astype(
     return xp.astype(x, dtype, copy=copy) if device is None else xp.astype(x, dtype, copy=copy, device=device)
 
 
-def _cast_back(xp: Any, g: Array, x_dtype: Any) -> Array:
-    if as_dtype(g.dtype).kind == "c" and as_dtype(x_dtype).kind != "c":
-        g = xp.real(g)
-    return xp.astype(g, x_dtype)
-
-
-astype.d(_cast_back)
+astype.d(lambda xp, g, x_dtype: cast(xp, g, x_dtype))
 
 # ------------------------------------------------ without a derivative, or with derivative zero
 
@@ -266,3 +276,6 @@ _STEPS_OF_TWO = {
 STEPS: dict[str, Primitive] = {name: unary(name, doc) for name, doc in _STEPS.items()} | {
     name: binary(name, doc, symbol=symbol) for name, (doc, symbol) in _STEPS_OF_TWO.items()
 }
+
+__all__ = [name for name, value in globals().items() if isinstance(value, Primitive)]
+__all__ += ["STEPS", "binary", "unary"]

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from xpnn.primitives import indexing
-from xpnn.primitives.base import Primitive, primitive
-from xpnn.primitives.elementwise import _c, _cast_back
+from xpnn.primitives.base import Primitive, cast, primitive
+from xpnn.primitives.elementwise import _c
 
 Array = Any
 Shape = tuple[int, ...]
@@ -39,7 +39,7 @@ def _back(xp: Any, g: Array, shape: Shape, dtype: Any) -> Array:
         g = g[kept]
         if g.shape != shape:
             g = indexing.unslice(xp, g, shape=shape, key=kept)
-    return g if g.dtype == dtype else _cast_back(xp, g, dtype)
+    return cast(xp, g, dtype)
 
 
 def _scale_inner(xp: Any, g: Array, n: int, axis: int, factor: float) -> Array:

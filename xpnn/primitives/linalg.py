@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 from xpnn import backend
 from xpnn._dtypes import as_dtype
 from xpnn.primitives import indexing
-from xpnn.primitives.base import Primitive, primitive, unbroadcast
+from xpnn.primitives.base import Primitive, cast, primitive, unbroadcast
 from xpnn.primitives.decompositions import (  # noqa: F401
-    _cast,
     cholesky,
     eig,
     eigh,
@@ -67,9 +66,9 @@ def _solve_vjp(
         g, y = g[..., None], y[..., None]
     g1, g2 = None, xp.linalg.solve(_h(xp, x1), g)
     if needs[0]:
-        g1 = _cast(xp, -unbroadcast(xp, g2 @ _h(xp, y), x1.shape), x1.dtype)
+        g1 = cast(xp, -unbroadcast(xp, g2 @ _h(xp, y), x1.shape), x1.dtype)
     if needs[1]:
-        g2 = _cast(xp, unbroadcast(xp, g2[..., 0] if vector else g2, x2_shape), x2_dtype)
+        g2 = cast(xp, unbroadcast(xp, g2[..., 0] if vector else g2, x2_shape), x2_dtype)
     return g1, g2
 
 
@@ -216,7 +215,7 @@ def _diagonal_vjp(xp: Any, g: Array, x_shape: Shape, offset: int) -> Array:
 
 
 def _trace_vjp(xp: Any, g: Array, x_shape: Shape, x_dtype: Any, offset: int) -> Array:
-    g = _cast(xp, g, x_dtype)[..., None]
+    g = cast(xp, g, x_dtype)[..., None]
     spread = xp.broadcast_to(g, (*x_shape[:-2], _diagonal_length(x_shape, offset)))
     return _diagonal_vjp(xp, spread, x_shape, offset)
 
@@ -308,3 +307,4 @@ def matrix_rank(xp: Any, x: Array, /, *, rtol: float | Array | None = None) -> A
 
 
 __all__ = [name for name, value in globals().items() if isinstance(value, Primitive)]
+__all__ += ["SlogdetResult"]

@@ -14,7 +14,8 @@ Array = Any
 @primitive()
 def linear(xp: Any, x: Array, weight: Array, bias: Array | None, /) -> Array:
     """Affine map ``x W + b`` of the last axis: (..., in), (in, out), (out,) -> (..., out)."""
-    rows = x if x.ndim == 2 else xp.reshape(x, (-1, x.shape[-1]))  # one product, not a stack
+    n = math.prod(x.shape[:-1])
+    rows = x if x.ndim == 2 else xp.reshape(x, (n, x.shape[-1]))  # one product, not a stack
     y = rows @ weight
     if bias is not None:
         y = y + bias
@@ -27,7 +28,8 @@ def _linear_vjp(
 ) -> tuple[Array | None, ...]:
     rows, g_rows = x, g
     if x.ndim != 2:
-        rows, g_rows = xp.reshape(x, (-1, x.shape[-1])), xp.reshape(g, (-1, g.shape[-1]))
+        n = math.prod(x.shape[:-1])
+        rows, g_rows = xp.reshape(x, (n, x.shape[-1])), xp.reshape(g, (n, g.shape[-1]))
     dx = xp.reshape(g_rows @ weight.T, x.shape) if needs[0] else None
     dw = rows.T @ g_rows if needs[1] else None
     db = xp.sum(g_rows, axis=0, dtype=g.dtype) if needs[2] else None

@@ -24,7 +24,7 @@ def _channel_axis(x_shape: Shape, axes: tuple[int, ...], *channels: Array | None
     if len(left) != 1:
         msg = (
             f"batch_norm: expected axes to be all axes of x but that of the channels, got {axes}"
-            f" for x of shape {tuple(x_shape)}. For channels last they are {tuple(range(ndim - 1))}."
+            f" for x of shape {tuple(x_shape)}. With channels last, use {tuple(range(ndim - 1))}."
         )
         raise ShapeError(msg)
     n = x_shape[left[0]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from xpnn.primitives.base import Primitive, primitive, unbroadcast
@@ -13,7 +14,7 @@ Array = Any
 @primitive()
 def matmul(xp: Any, x1: Array, x2: Array, /) -> Array:
     """Matrix product over the last two axes; the axes before them broadcast."""
-    return x1 @ x2
+    return xp.matmul(x1, x2)  # not `@`: torch's does not promote
 
 
 def _h(xp: Any, x: Array) -> Array:
@@ -24,23 +25,24 @@ def _matmul_vjp1(xp: Any, g: Array, x1_shape: tuple[int, ...], x2: Array) -> Arr
     if len(x1_shape) == 1:
         g = g[..., None, :] if x2.ndim > 1 else g[..., None, None]
         x2 = x2 if x2.ndim > 1 else x2[:, None]
-        return unbroadcast(xp, (g @ _h(xp, x2))[..., 0, :], x1_shape)
+        return unbroadcast(xp, xp.matmul(g, _h(xp, x2))[..., 0, :], x1_shape)
     if x2.ndim == 1:
         return unbroadcast(xp, g[..., None] * _c(xp, x2), x1_shape)
-    return unbroadcast(xp, g @ _h(xp, x2), x1_shape)
+    return unbroadcast(xp, xp.matmul(g, _h(xp, x2)), x1_shape)
 
 
 def _matmul_vjp2(xp: Any, g: Array, x1: Array, x2_shape: tuple[int, ...]) -> Array:
     if len(x2_shape) == 1:
         if x1.ndim == 1:
             return g * _c(xp, x1)
-        return unbroadcast(xp, (_h(xp, x1) @ g[..., None])[..., 0], x2_shape)
+        return unbroadcast(xp, xp.matmul(_h(xp, x1), g[..., None])[..., 0], x2_shape)
     if x1.ndim == 1:
         return unbroadcast(xp, _c(xp, x1)[:, None] * g[..., None, :], x2_shape)
     if x1.ndim > 2 and len(x2_shape) == 2:  # one product instead of a stack of them and a sum
-        rows = xp.reshape(x1, (-1, x1.shape[-1]))
-        return _h(xp, rows) @ xp.reshape(g, (-1, g.shape[-1]))
-    return unbroadcast(xp, _h(xp, x1) @ g, x2_shape)
+        n = math.prod(x1.shape[:-1])
+        rows = xp.reshape(x1, (n, x1.shape[-1]))
+        return xp.matmul(_h(xp, rows), xp.reshape(g, (n, g.shape[-1])))
+    return unbroadcast(xp, xp.matmul(_h(xp, x1), g), x2_shape)
 
 
 matmul.d(_matmul_vjp1, _matmul_vjp2)

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from xpnn._dtypes import as_dtype
-from xpnn.primitives.base import Primitive, primitive
+from xpnn.primitives.base import Primitive, cast, primitive
 
 Array = Any
 Axis = int | tuple[int, ...] | None
@@ -39,7 +39,7 @@ def sum(
 
 
 def _sum_vjp(xp: Any, g: Array, x_shape: tuple[int, ...], x_dtype: Any, axis: Axis) -> Array:
-    return _spread(xp, g if g.dtype == x_dtype else xp.astype(g, x_dtype), x_shape, axis)
+    return _spread(xp, cast(xp, g, x_dtype), x_shape, axis)
 
 
 sum.d(_sum_vjp)
@@ -110,7 +110,7 @@ def _prod_vjp(xp: Any, g: Array, x: Array, axis: Axis) -> Array:
         others = xp.conj(others)
     others = xp.reshape(others, tuple(x.shape[i] for i in order))
     back = tuple(order.index(i) for i in range(x.ndim))
-    g = g if g.dtype == x.dtype else xp.astype(g, x.dtype)
+    g = cast(xp, g, x.dtype)
     return _spread(xp, g, x.shape, axis) * xp.permute_dims(others, back)
 
 
@@ -169,7 +169,7 @@ def _cumulative_sum_vjp(
     if include_initial:
         g = _drop_first(xp, g, axis)
     g = xp.flip(xp.cumulative_sum(xp.flip(g, axis=axis), axis=axis), axis=axis)
-    return g if g.dtype == x_dtype else xp.astype(g, x_dtype)
+    return cast(xp, g, x_dtype)
 
 
 cumulative_sum.d(_cumulative_sum_vjp)
@@ -197,8 +197,7 @@ def _cumulative_prod_vjp(
     axis = _only_axis(axis, x.ndim)
     if include_initial:
         g = _drop_first(xp, g, axis)
-    if g.dtype != x.dtype:
-        g = xp.astype(g, x.dtype)
+    g = cast(xp, g, x.dtype)
     if x.shape[axis] == 0:
         return g
     left = xp.cumulative_prod(x, axis=axis, include_initial=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpnn.primitives.base import Primitive, primitive, unbroadcast
+from xpnn.primitives.base import Primitive, cast, primitive, unbroadcast
 
 Array = Any
 
@@ -192,7 +192,14 @@ def to_device(xp: Any, x: Array, /, source: Any, target: Any) -> Array:
     return target.library.from_numpy(source.library.to_numpy(x), target.native, None)
 
 
-to_device.d(lambda xp, g, source, target: to_device(xp, g, source=target, target=source))
+
+
+def _to_device_vjp(xp: Any, g: Array, x_dtype: Any, source: Any, target: Any) -> Array:
+    back = to_device(xp, g, source=target, target=source)
+    return cast(xp, back, x_dtype)  # a library may have had no float64
+
+
+to_device.d(_to_device_vjp)
 
 
 __all__ = [name for name, value in globals().items() if isinstance(value, Primitive)]

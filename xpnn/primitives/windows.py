@@ -100,7 +100,8 @@ def resolve_padding(
     if n == 1 and len(sides) == 2 and all(_is_int(p) for p in sides):
         sides = (sides,)
     pairs = tuple((p, p) if _is_int(p) else tuple(p) if _is_sequence(p) else () for p in sides)
-    if len(pairs) != n or not all(len(p) == 2 and all(_is_int(q) and q >= 0 for q in p) for p in pairs):
+    numbers = [q for pair in pairs for q in pair]
+    if [len(pair) for pair in pairs] != [2] * n or not all(_is_int(q) and q >= 0 for q in numbers):
         words = "'valid', 'same' or 'causal'" if n == 1 else "'valid' or 'same'"
         msg = (
             f"{who}: expected padding to be {words}, a number that is not negative, one an axis"

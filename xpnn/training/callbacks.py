@@ -9,7 +9,7 @@ from typing import Any
 from xpnn import backend
 from xpnn.errors import ConfigError
 
-__all__ = ["Callback", "EarlyStopping", "ProgressBar"]
+__all__ = ["Callback", "EarlyStopping", "EpochLines", "ProgressBar", "snapshot"]
 
 
 class Callback:

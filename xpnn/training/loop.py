@@ -14,7 +14,7 @@ from xpnn.errors import DataError, NonFiniteError
 from xpnn.training.callbacks import Callback, snapshot
 from xpnn.training.history import History, Means
 
-__all__ = ["Run", "measure", "run_epochs"]
+__all__ = ["Run", "check_targets", "measure", "named_metrics", "run_epochs"]
 
 _SNAPSHOT_EVERY = 50  # steps; a copy of the weights costs about a tenth of a step
 

@@ -21,8 +21,7 @@ def summary(model: Any) -> str:
         shapes = ", ".join(f"{n} {p.shape}" for n, p in own.items())
         rows.append((f"{name} {type(layer).__name__}".strip(), f"{count:,}", shapes))
     first, second = (max(len(row[i]) for row in rows) for i in (0, 1))
-    lines = [f"{a:{first}}  {b:>{max(second, 10)}}  {c}".rstrip() for a, b, c in rows]
-    lines[0] = f"{rows[0][0]:{max(first, 10)}}  {rows[0][1]}  {rows[0][2]}"
+    lines = [f"{a:{first}}  {b:>{second}}  {c}".rstrip() for a, b, c in rows]
     parameters = model.parameters()
     total = sum(math.prod(p.shape) for p in parameters)
     trainable = sum(math.prod(p.shape) for p in parameters if p.requires_grad)

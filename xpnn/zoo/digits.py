@@ -9,7 +9,7 @@ from xpnn.data import split
 from xpnn.training import Sequential
 from xpnn.zoo.recipe import recipe
 
-__all__ = ["convnet", "mlp"]
+__all__ = ["convnet", "digits", "mlp"]
 
 
 def digits() -> Any:
