@@ -1,6 +1,7 @@
 """Where tests run: every device of every library that is installed, and read-only NumPy.
 
-``XPNN_TEST_DEVICES="cpu,torch:cpu"`` restricts them.
+``XPNN_TEST_DEVICES="cpu,torch:cpu"`` restricts them, ``XPNN_TEST_EXAMPLES=500`` draws more examples
+of shapes and keys than a run has time for.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 # One draw of examples in CI, so that a failure there is a failure everywhere.
 settings.register_profile(
-    "xpnn", deadline=None, max_examples=25, derandomize=bool(os.environ.get("CI"))
+    "xpnn",
+    deadline=None,
+    max_examples=int(os.environ.get("XPNN_TEST_EXAMPLES", "25")),
+    derandomize=bool(os.environ.get("CI")),
 )
 settings.load_profile("xpnn")
 

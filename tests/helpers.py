@@ -28,7 +28,7 @@ class Place(str):
 
     def __new__(cls, name: str) -> Place:
         device, _, rest = name.partition(" ")
-        place = super().__new__(cls, device)
+        place = super().__new__(cls, "cuda:0" if device == "cuda" else device)
         place.name, place.read_only = name, rest == "read-only"
         return place
 

@@ -23,18 +23,8 @@ from optim_table import (
     variables,
 )
 
-import xpnn
-import xpnn.kernels.numpy
 from xpnn import Tensor, ops, optim
 from xpnn.errors import ConfigError, DataError
-from xpnn.kernels import numpy_optim
-
-
-@pytest.fixture(autouse=True)
-def _kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the kernels found, whether or not the face of NumPy's kernels names them."""
-    for name in numpy_optim.__all__:
-        monkeypatch.setattr(xpnn.kernels.numpy, name, getattr(numpy_optim, name), raising=False)
 
 
 def train(optimizer: Any, params: list[Tensor], steps: range) -> None:

@@ -933,6 +933,17 @@ def test_a_checkpoint_keeps_its_arguments_only() -> None:
     assert kept[1]() is None
 
 
+def test_what_a_checkpoint_kept_dies_with_the_backward_pass() -> None:
+    x = variable(1.0, 2.0)
+    hidden = x * 1.0
+    kept = array(hidden)
+    y = xpnn.checkpoint(ops.sin)(hidden)
+    del hidden
+    assert kept() is not None
+    y.backward([1.0, 1.0])
+    assert kept() is None
+
+
 def test_checkpoints_need_less_memory_than_the_chain_they_hold() -> None:
     def chain(x: Any) -> Any:
         for _ in range(10):
@@ -979,6 +990,16 @@ def test_backward_through_a_checkpoint_leaves_the_stream_where_it_was() -> None:
     before = get_rng().state
     ops.sum(y).backward()
     assert get_rng().state == before
+
+
+def test_a_checkpoint_inside_a_derivative_sees_what_it_closes_over() -> None:
+    def f(w: Any, x: Any) -> Any:
+        return xpnn.checkpoint(lambda x: ops.sum(w * x * x))(x)
+
+    w, x = np.asarray(2.0), np.asarray([1.0, 3.0])
+    assert_close(xpnn.grad(f, argnums=(0, 1))(w, x), (np.asarray(10.0), 4 * x))
+    mixed = xpnn.grad(lambda w: ops.sum(xpnn.grad(f, argnums=1)(w, x)))(w)
+    assert_close(mixed, np.asarray(8.0))
 
 
 def test_checkpoints_nest() -> None:

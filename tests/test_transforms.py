@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -284,6 +284,19 @@ def test_vjp_of_several_arguments_and_results() -> None:
     assert_close(outs, (X * y, np.sum(X)))
     da, db = pullback((np.ones(3), np.asarray(10.0)))
     assert_close((da, db), (y + 10.0, X))
+
+
+class Pair(NamedTuple):
+    square: Any
+    total: Any
+
+
+def test_vjp_of_a_named_tuple_gives_one() -> None:
+    y, pullback = vjp(lambda a: Pair(a * a, ops.sum(a)), X)
+    assert type(y) is Pair
+    assert type(y.square) is np.ndarray
+    assert not isinstance(y.total, Tensor)
+    assert_close(pullback(Pair(np.ones(3), np.asarray(10.0))), 2 * X + 10.0)
 
 
 def test_vjp_takes_none_for_a_result_without_a_gradient() -> None:

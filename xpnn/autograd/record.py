@@ -94,11 +94,11 @@ def apply(primitive: Primitive, args: Any, params: dict[str, Any] | None = None)
     implementation = primitive.overlays.get(xp) or primitive.on(xp)
     if implementation.accepts is not None and not implementation.accepts(*raw, **static):
         implementation = primitive
-    out = implementation.forward(xp, *raw, **static)
+    out = implementation.forward(xp, *raw, **static) if static else implementation.forward(xp, *raw)
     residual = None
     if implementation.residual:
         out, residual = out
-    if not wrapped or (isinstance(out, tuple) and not out):
+    if not wrapped or (type(out) is tuple and not out):
         return out
     node: Node | JointNode | None = None
     if parents is not None and primitive.differentiable and _recording.get():

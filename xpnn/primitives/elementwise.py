@@ -136,7 +136,6 @@ minimum = binary(
 # --------------------------------------------------------------------------- one array, smooth
 
 
-
 def _abs_vjp(xp: Any, g: Array, y: Array, x: Array) -> Array:
     if as_dtype(x.dtype).kind != "c":
         return g * xp.sign(x)
@@ -156,7 +155,19 @@ atanh = unary("atanh", "Inverse hyperbolic tangent.", lambda xp, g, x: g / _c(xp
 cos = unary("cos", "Cosine.", lambda xp, g, x: -g * _c(xp, xp.sin(x)))
 cosh = unary("cosh", "Hyperbolic cosine.", lambda xp, g, x: g * _c(xp, xp.sinh(x)))
 exp = unary("exp", "Exponential.", lambda xp, g, y: g * _c(xp, y))
-expm1 = unary("expm1", "exp(x) - 1, exact near 0.", lambda xp, g, y: g * _c(xp, y + 1))
+
+
+@primitive()
+def expm1(xp: Any, x: Array, /) -> Array:
+    """exp(x) - 1, exact near 0."""
+    y = xp.expm1(x)
+    if as_dtype(x.dtype).kind == "c":  # the standard wants +0 for both real zeros; NumPy gives -0
+        zero = xp.zeros_like(x)
+        y = xp.where(x == 0, xp.where(xp.signbit(xp.imag(x)), xp.conj(zero), zero), y)
+    return y
+
+
+expm1.d(lambda xp, g, y: g * _c(xp, y + 1))
 log = unary("log", "Natural logarithm.", lambda xp, g, x: g / _c(xp, x))
 log1p = unary("log1p", "log(1 + x), exact near 0.", lambda xp, g, x: g / _c(xp, 1 + x))
 log2 = unary("log2", "Logarithm to base 2.", lambda xp, g, x: g / _c(xp, x * math.log(2)))
@@ -170,7 +181,6 @@ sqrt = unary("sqrt", "Square root.", lambda xp, g, y: g / _c(xp, 2 * y))
 square = unary("square", "Square.", lambda xp, g, x: g * _c(xp, 2 * x))
 tan = unary("tan", "Tangent.", lambda xp, g, y: g * _c(xp, 1 + y * y))
 tanh = unary("tanh", "Hyperbolic tangent.", lambda xp, g, y: g * _c(xp, 1 - y * y))
-
 
 
 @primitive()
@@ -231,11 +241,13 @@ clip.d(
 
 
 @primitive()
-def astype(
-    xp: Any, x: Array, /, dtype: Any, *, copy: bool = True, device: Any = None
-) -> Array:
+def astype(xp: Any, x: Array, /, dtype: Any, *, copy: bool = True, device: Any = None) -> Array:
     """Cast ``x`` to ``dtype``."""
-    return xp.astype(x, dtype, copy=copy) if device is None else xp.astype(x, dtype, copy=copy, device=device)
+    return (
+        xp.astype(x, dtype, copy=copy)
+        if device is None
+        else xp.astype(x, dtype, copy=copy, device=device)
+    )
 
 
 astype.d(lambda xp, g, x_dtype: cast(xp, g, x_dtype))

@@ -191,14 +191,14 @@ def _shares(
     count_include_pad: bool,
 ) -> Any:
     """Return one over the number of elements that each window counts: a number or (H', W', 1)."""
-    counts = window_counts(x_shape, like.shape, pool, stride, padding, count_include_pad)
+    counts = _counts(x_shape, like.shape, pool, stride, padding, count_include_pad)
     if all(count == k for axis, k in zip(counts, pool, strict=True) for count in axis):
         return 1.0 / math.prod(pool)
     rows = [[[1.0 / (down * across)] for across in counts[1]] for down in counts[0]]
     return xp.asarray(rows, dtype=like.dtype, device=backend.device_of(like).native)
 
 
-def window_counts(
+def _counts(
     x_shape: Shape,
     y_shape: Shape,
     pool: Pair,

@@ -85,7 +85,7 @@ def resolve_padding(
     ((1, 1), (0, 1))
     """
     n = len(size)
-    spans = window_spans(kernel, dilation)
+    spans = _spans(kernel, dilation)
     if padding == "valid":
         return ((0, 0),) * n
     if padding == "same":
@@ -111,7 +111,7 @@ def resolve_padding(
     return pairs
 
 
-def window_spans(kernel: tuple[int, ...], dilation: tuple[int, ...] | None) -> tuple[int, ...]:
+def _spans(kernel: tuple[int, ...], dilation: tuple[int, ...] | None) -> tuple[int, ...]:
     """Return how many elements a window covers from its first to its last, on each axis."""
     dilation = dilation or (1,) * len(kernel)
     return tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
@@ -143,7 +143,7 @@ def window_outputs(
     ...     (7,), (2,), (2,), ((0, 0),), ceil_mode=True)
     ((3,), (4,))
     """
-    spans = window_spans(kernel, dilation)
+    spans = _spans(kernel, dilation)
     outputs = []
     for n, span, s, (before, after) in zip(size, spans, stride, padding, strict=True):
         room = n + before + after - span
