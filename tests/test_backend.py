@@ -448,9 +448,9 @@ def repr_of(x: Any) -> str:
 
 @pytest.mark.parametrize("what", [["a", "b"], "abc", None, {}, object()], ids=repr_of)
 def test_what_is_not_made_of_numbers_is_no_array(what: Any) -> None:
-    with pytest.raises(DTypeError, match=r"not a dtype that xpnn knows|expected an array"):
+    with pytest.raises(DTypeError, match=r"asarray: expected numbers, got .* that holds"):
         asarray(what)
-    with pytest.raises(DTypeError, match=r"not a dtype that xpnn knows|expected an array"):
+    with pytest.raises(DTypeError, match=r"asarray: expected numbers, got .* that holds"):
         Tensor(np.asarray(what))
 
 

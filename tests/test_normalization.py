@@ -151,7 +151,7 @@ def test_kernel_keeps_digits_far_from_zero() -> None:
     rng = np.random.default_rng(0)
     x = (1e4 + 2.0 * rng.standard_normal((20000, 3))).astype("float32")
     _, scale, shift, *_ = arrays((1, 3), dtype="float32")
-    g = rng.standard_normal(x.shape).astype("float32")
+    g = (rng.standard_normal(x.shape) + (x - 1e4)).astype("float32")
     narrow, wide = (x, scale, shift, g), (a.astype("float64") for a in (x, scale, shift, g))
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(batch_norm.overlays, numpy_namespace, KERNEL)

@@ -16,7 +16,7 @@ import numpy as np
 
 from xpnn.errors import DeviceError, DTypeError
 
-__all__ = ["LIBRARIES", "Library", "find_library"]
+__all__ = ["LIBRARIES", "Library", "find_library", "is_writable", "put"]
 
 Array = Any
 Namespace = Any
@@ -198,3 +198,21 @@ def find_library(x: Any) -> Library:
         found = LIBRARIES["strict"] if name == "array_api_strict" else Library(name, name)
     _LIBRARY_OF[cls] = found
     return found
+
+
+def is_writable(x: Any) -> bool:
+    """Return whether a raw array can be written in place."""
+    if type(x) is np.ndarray:
+        return bool(x.flags.writeable)
+    return bool(compat.is_writeable_array(x))
+
+
+def put(x: Array, key: Any, value: Any) -> Array:
+    """Return ``x`` with ``x[key] = value``: written in place where the library allows it.
+
+    Only for an array that the caller has just made.
+    """
+    if is_writable(x):
+        x[key] = value
+        return x
+    return x.at[key].set(value)  # JAX

@@ -14,11 +14,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-import array_api_compat as compat
 import numpy as np
 
 from xpnn._dtypes import DTYPES, DType, as_dtype
-from xpnn._libraries import LIBRARIES, Library, find_library
+from xpnn._libraries import LIBRARIES, Library, find_library, is_writable, put
 from xpnn.errors import DeviceError, DTypeError
 
 __all__ = [
@@ -34,6 +33,7 @@ __all__ = [
     "device_of",
     "get_device",
     "get_dtype",
+    "index_dtype",
     "is_writable",
     "native_dtype",
     "put",
@@ -333,6 +333,9 @@ def asarray(x: Any, *, device: Any = None, dtype: Any = None, copy: bool | None 
     else:
         target = get_device() if device is None else as_device(device)
         host = np.asarray(x)
+        if host.dtype.kind not in "biufc" and host.dtype.name not in DTYPES:
+            msg = f"asarray: expected numbers, got {type(x).__name__} that holds {host.dtype}."
+            raise DTypeError(msg)
         if dtype is None and host.dtype.kind in "fc" and not isinstance(x, np.generic):
             wide = get_dtype() == "float64"
             dtype = get_dtype() if host.dtype.kind == "f" else f"complex{128 if wide else 64}"
@@ -373,19 +376,8 @@ def to_device(x: Any, device: Any) -> Any:
     return target.library.from_numpy(to_numpy(x), target.native, None)
 
 
-def is_writable(x: Any) -> bool:
-    """Return whether a raw array can be written in place."""
-    if type(x) is np.ndarray:
-        return bool(x.flags.writeable)
-    return bool(compat.is_writeable_array(x))
-
-
-def put(x: Array, key: Any, value: Any) -> Array:
-    """Return ``x`` with ``x[key] = value``: written in place where the library allows it.
-
-    Only for an array that the caller has just made.
-    """
-    if is_writable(x):
-        x[key] = value
-        return x
-    return x.at[key].set(value)  # JAX
+def index_dtype(device: Any) -> Any:
+    """Return the integer dtype of a device's own, in which it counts and indexes."""
+    target = as_device(device)
+    defaults = target.xp.__array_namespace_info__().default_dtypes(device=target.native)
+    return native_dtype(target.xp, defaults["integral"])

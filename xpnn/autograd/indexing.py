@@ -36,8 +36,9 @@ def _positions(x: Any, key: Any) -> Any:
     size = 1
     for n in x.shape:
         size *= n
-    device = backend.device_of(x).native
-    return xp.reshape(xp.arange(size, dtype=xp.int64, device=device), x.shape)[key]
+    home = backend.device_of(x)
+    ramp = xp.arange(size, dtype=backend.index_dtype(home), device=home.native)
+    return xp.reshape(ramp, x.shape)[key]
 
 
 def get(x: Any, key: Any) -> Any:
@@ -72,8 +73,9 @@ def assign(x: Any, key: Any, value: Any) -> None:
     for n in positions.shape:
         count *= n
     device = backend.device_of(x.data).native
-    numbers = xp.reshape(xp.arange(count, dtype=xp.int64, device=device), positions.shape)
-    source = backend.put(xp.full(x.shape, -1, dtype=xp.int64, device=device), raw_key, numbers)
+    dtype = positions.dtype
+    numbers = xp.reshape(xp.arange(count, dtype=dtype, device=device), positions.shape)
+    source = backend.put(xp.full(x.shape, -1, dtype=dtype, device=device), raw_key, numbers)
     if not count:
         return
     ops = namespace()

@@ -277,6 +277,9 @@ class Tensor(Operators):
     def __repr__(self) -> str:
         return _describe(self)
 
+    def __format__(self, spec: str) -> str:
+        return format(self.item() if spec else str(self), spec)  # f"{loss:.3f}"
+
     def __copy__(self) -> Tensor:
         return self.__deepcopy__({})
 

@@ -107,8 +107,9 @@ class _Call:
             return value.data if self.raw else value.detach()
         if isinstance(value, dict):
             return {k: self.shown(v) for k, v in value.items()}
-        if type(value) in (tuple, list):
-            return type(value)(self.shown(v) for v in value)
+        if isinstance(value, (tuple, list)):
+            parts = [self.shown(v) for v in value]
+            return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
         return value
 
     def pull(self, outputs: list[Any], gradients: list[Any], **options: Any) -> tuple[Any, ...]:
@@ -205,7 +206,12 @@ def value_and_grad(
             return f(*full, **kw)
 
         call = _Call(of_chosen, [args[place] for place in places])
-        y = call.result[0] if has_aux else call.result
+        y = call.result
+        if has_aux:
+            if not (isinstance(y, tuple) and len(y) == 2):
+                msg = "has_aux: the function must return a pair, a value and something else."
+                raise TypeError(msg)
+            y = y[0]
         if isinstance(y, Tensor) and y.size != 1:
             msg = f"grad: the function must return one element, got shape {y.shape}; see vjp."
             raise ShapeError(msg)
@@ -283,11 +289,12 @@ class _Recompute(Vertex):
         self.id = next_id()
         self.wanted = any(parent.wanted for parent in parents)
         self.f, self.args, self.kw, self.rng = f, args, kw, rng
-        self.context = contextvars.copy_context()  # the default device and dtype of the first run
+        self.context: Any = contextvars.copy_context()  # the default device and dtype of the first run
         self.parents = parents
 
     def free(self) -> None:
-        self.f = None
+        self.f = self.kw = self.rng = self.context = None
+        self.args, self.parents = (), []
 
     def behind(self) -> Iterable[Vertex]:
         return self.parents

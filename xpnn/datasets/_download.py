@@ -6,13 +6,10 @@ The content decides, not the place: every file goes through a ``read`` that rais
 
 from __future__ import annotations
 
-import http.client
 import os
 import secrets
 import shutil
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -164,6 +161,9 @@ def _find(name: str, folders: Iterable[Path]) -> Path | None:
 
 def _download(name: str, mirrors: Sequence[str], partial: Path, read: Callable[[Path], _T]) -> _T:
     """Try the mirrors in turn; the file gets its ``name`` only after ``read`` accepts it."""
+    from http.client import HTTPException  # not at import: it costs as much as half of xpnn
+    from urllib.error import HTTPError
+
     reasons = ""
     for mirror in mirrors:
         url = f"{mirror.rstrip('/')}/{name}"
@@ -174,21 +174,23 @@ def _download(name: str, mirrors: Sequence[str], partial: Path, read: Callable[[
             # Atomic: another process sees the whole file or none.
             os.replace(partial, partial.with_name(name))
             return content
-        except urllib.error.HTTPError as error:
+        except HTTPError as error:
             reasons += f"\n  {url}: {error}"
             error.close()  # it holds the open connection
-        except (OSError, http.client.HTTPException, DataError) as error:
+        except (OSError, HTTPException, DataError) as error:
             reasons += f"\n  {url}: {str(error) or type(error).__name__}"
     raise _NoMirrorError(reasons)
 
 
 def _fetch(url: str, target: BinaryIO) -> None:
     """Copy what lies at ``url`` to an open file, with a progress bar on a terminal."""
+    from urllib.request import Request, urlopen
+
     from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]  # needed only here
 
     # Some servers turn away urllib's default agent.
-    request = urllib.request.Request(url, headers={"User-Agent": "xpnn"})
-    with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
+    request = Request(url, headers={"User-Agent": "xpnn"})
+    with urlopen(request, timeout=_TIMEOUT) as response:
         length = response.headers.get("Content-Length", "")
         bar = tqdm.wrapattr(
             target,

@@ -45,8 +45,7 @@ def default_complex() -> Any:
 
 def default_int(device: Any) -> Any:
     """Return the integer dtype that the library of a device gives to Python integers."""
-    defaults = device.xp.__array_namespace_info__().default_dtypes(device=device.native)
-    return as_dtype(defaults["integral"])
+    return as_dtype(backend.index_dtype(device))
 
 
 def _new(name: str, *args: Any, dtype: Any, device: Any, **params: Any) -> Tensor:

@@ -7,6 +7,7 @@ g * conj(f'(x)); :func:`_c` is that conj, and does nothing to real numbers. Wher
 
 from __future__ import annotations
 
+import cmath
 import math
 import operator
 from collections.abc import Callable
@@ -71,8 +72,11 @@ def _pow_base(xp: Any, g: Array, x1: Array, x2: Array) -> Array:
 
 def _pow_exponent(xp: Any, g: Array, y: Array, x1: Array) -> Array:
     if isinstance(x1, (int, float, complex)):
-        return g * _c(xp, y) * (math.log(x1) if isinstance(x1, (int, float)) and x1 > 0 else 0.0)
-    safe = xp.where(x1 == 0, xp.ones_like(x1), x1)  # 0**x is 0 around any x > 0
+        if x1 == 0:  # 0**x is 0 around any x > 0
+            return xp.zeros_like(g)
+        is_complex = as_dtype(y.dtype).kind == "c"
+        return g * _c(xp, y * (cmath.log(x1) if is_complex else math.log(x1) if x1 > 0 else math.nan))
+    safe = xp.where(x1 == 0, xp.ones_like(x1), x1)
     return g * _c(xp, y * xp.log(safe))
 
 
@@ -199,7 +203,14 @@ def _complex_sign_vjp(xp: Any, g: Array, y: Array, x: Array) -> Array:
 complex_sign.d(_complex_sign_vjp)
 conj = unary("conj", "Complex conjugate.", lambda xp, g: xp.conj(g))
 real = unary("real", "Real part.", lambda xp, g, x_dtype: xp.astype(g, x_dtype))
-imag = unary("imag", "Imaginary part.", lambda xp, g, x_dtype: xp.astype(g, x_dtype) * 1j)
+
+
+def _imag_vjp(xp: Any, g: Array, x_dtype: Any) -> Array:
+    is_complex = as_dtype(x_dtype).kind == "c"
+    return xp.astype(g, x_dtype) * 1j if is_complex else xp.zeros_like(g)
+
+
+imag = unary("imag", "Imaginary part.", _imag_vjp)
 
 
 @primitive(broadcasts=True)
