@@ -450,7 +450,7 @@ def repr_of(x: Any) -> str:
 def test_what_is_not_made_of_numbers_is_no_array(what: Any) -> None:
     with pytest.raises(DTypeError, match=r"asarray: expected numbers, got .* that holds"):
         asarray(what)
-    with pytest.raises(DTypeError, match=r"asarray: expected numbers, got .* that holds"):
+    with pytest.raises(DTypeError, match="is not a dtype that xpnn knows"):
         Tensor(np.asarray(what))
 
 

@@ -343,7 +343,8 @@ def asarray(x: Any, *, device: Any = None, dtype: Any = None, copy: bool | None 
             host = host.astype(_host_dtype(dtype), copy=False)
         moved = target.library.from_numpy(host, target.native, None)
     xp = array_namespace(moved)
-    if dtype is not None and as_dtype(moved.dtype) is not as_dtype(dtype):
+    found = as_dtype(moved.dtype)  # an error for what holds no numbers
+    if dtype is not None and found is not as_dtype(dtype):
         return xp.astype(moved, native_dtype(target.xp, dtype))
     return xp.asarray(moved, copy=True) if copy and moved is x else moved
 

@@ -74,8 +74,10 @@ def _pow_exponent(xp: Any, g: Array, y: Array, x1: Array) -> Array:
     if isinstance(x1, (int, float, complex)):
         if x1 == 0:  # 0**x is 0 around any x > 0
             return xp.zeros_like(g)
-        is_complex = as_dtype(y.dtype).kind == "c"
-        return g * _c(xp, y * (cmath.log(x1) if is_complex else math.log(x1) if x1 > 0 else math.nan))
+        rate: complex = cmath.log(x1)
+        if as_dtype(y.dtype).kind != "c":
+            rate = rate.real if rate.imag == 0 else math.nan  # a negative number, to a real power
+        return g * _c(xp, y * rate)
     safe = xp.where(x1 == 0, xp.ones_like(x1), x1)
     return g * _c(xp, y * xp.log(safe))
 
