@@ -28,7 +28,7 @@ def check_grad(
     rtol: float = 1e-5,
     atol: float = 1e-7,
     seed: int = 0,
-) -> None:
+) -> bool:
     r"""Check the gradient of ``f`` at ``xs`` against central differences in float64.
 
     With random directions :math:`g` and :math:`v_i`, the same for both sides,
@@ -54,6 +54,11 @@ def check_grad(
     seed : int
         Seed of the directions.
 
+    Returns
+    -------
+    bool
+        True, if they agree.
+
     Raises
     ------
     GradientError
@@ -63,6 +68,7 @@ def check_grad(
     --------
     >>> import numpy, xpnn
     >>> xpnn.check_grad(lambda x: x * x, numpy.asarray([1.0, 2.0]), order=2)
+    True
     """
     rng = Stream(seed)
     xs = tuple(_double(x) for x in xs)
@@ -94,6 +100,7 @@ def check_grad(
         check_grad(
             _pulled(f, g), *xs, order=order - 1, eps=eps, rtol=rtol, atol=atol, seed=seed + 1
         )
+    return True
 
 
 def _pulled(f: Callable[..., Any], g: Any) -> Callable[..., Any]:

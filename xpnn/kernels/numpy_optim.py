@@ -41,7 +41,7 @@ State = dict[str, Array]
 Change = Callable[..., None]
 
 _BLOCK = 2**17  # elements a pass: below 2**16, two threads hand the GIL over more than they work
-_SMALL = 2**14  # elements up to which an array is packed with others
+_SMALL = 2**15  # elements up to which an array is packed with others
 _SHARED = 2**22  # elements from which a second thread pays, also where other work takes its core
 
 
