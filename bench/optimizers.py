@@ -7,7 +7,8 @@ Run from the repository's root, where xpnn can be imported; without PyTorch its 
 
 Every contestant runs in a process of its own, one after another, and all of them once a round. A
 figure is the median over the rounds of the median of many steps. A step is timed alone: gradients
-are put in place before it.
+are put in place before it. ``OMP_NUM_THREADS=1`` keeps both libraries to one thread, which is what
+to compare on a machine that does other work as well.
 """
 
 from __future__ import annotations
@@ -169,6 +170,7 @@ def main() -> None:
     report = {
         **versions(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
+        "threads": os.environ.get("OMP_NUM_THREADS", "default"),
         "rounds": options.rounds,
         "seconds": seconds,
     }

@@ -319,6 +319,19 @@ def test_hyperparameters_out_of_range(build: Callable[[], Any], message: str) ->
         build()
 
 
+def test_a_stateless_parameter_may_change_its_shape() -> None:
+    w, optimizer = Tensor(np.ones(3)), optim.SGD(0.5)
+    for n in (3, 4, 4):
+        w.data = np.ones(n)
+        optimizer.update([w], [np.ones(n)])
+        assert values([w])[0].tolist() == [0.5] * n
+
+
+def test_a_rule_must_be_written() -> None:
+    with pytest.raises(NotImplementedError, match="Optimizer has no rule"):
+        optim.Optimizer(0.1).update([Tensor(np.ones(3))], [np.ones(3)])
+
+
 def _reshaped() -> None:
     w = Tensor(np.ones(3))
     optimizer = optim.Adam()

@@ -99,7 +99,7 @@ def test_kernel_equals_rule_whatever_the_shapes(
         assert_close(p.data, expected.data, 1e-12, 1e-12)
 
 
-@pytest.mark.parametrize("shape", [(4, 6), (100, 200)], ids=["packed", "large"])
+@pytest.mark.parametrize("shape", [(4, 6), (200, 200)], ids=["packed", "large"])
 @pytest.mark.parametrize("layout", ["transposed", "fortran", "strided", "read-only"])
 @every_optimizer
 def test_layout_of_parameter_and_gradient_does_not_matter(
@@ -214,7 +214,7 @@ HOLDERS: dict[str, Callable[[Tensor], Any]] = {
 
 
 @every_optimizer
-@pytest.mark.parametrize("rows", [4, 100], ids=["packed", "large"])
+@pytest.mark.parametrize("rows", [4, 200], ids=["packed", "large"])
 @pytest.mark.parametrize("holder", HOLDERS)
 def test_arrays_that_others_see_are_not_changed(name: str, rows: int, holder: str) -> None:
     w, g = Tensor(make((rows, 200)), requires_grad=True), make((rows, 200), seed=1)
@@ -230,7 +230,7 @@ def test_arrays_that_others_see_are_not_changed(name: str, rows: int, holder: st
     assert_same([gradient], [g])
 
 
-@pytest.mark.parametrize("rows", [4, 100], ids=["packed", "large"])
+@pytest.mark.parametrize("rows", [4, 200], ids=["packed", "large"])
 def test_the_array_that_a_parameter_was_made_of_is_not_changed(rows: int) -> None:
     whole = make((2 * rows, 200))
     before = whole.copy()
@@ -254,7 +254,7 @@ def test_arrays_stay_arrays(name: str, kernel: bool) -> None:
         assert type(x) is np.ndarray
 
 
-@pytest.mark.parametrize("shape", [(6,), (100, 200)], ids=["packed", "large"])
+@pytest.mark.parametrize("shape", [(6,), (200, 200)], ids=["packed", "large"])
 def test_a_kept_graph_keeps_its_values(shape: tuple[int, ...]) -> None:
     w = Tensor(make(shape), requires_grad=True)
     optimizer = optim.SGD(0.1)
@@ -269,21 +269,21 @@ def test_a_kept_graph_keeps_its_values(shape: tuple[int, ...]) -> None:
 
 
 def test_a_large_array_that_nobody_else_sees_is_written_in_place() -> None:
-    w = Tensor(make((100, 200)))
+    w = Tensor(make((200, 200)))
     optimizer = optim.Adam()
-    optimizer.update([w], [make((100, 200))])
+    optimizer.update([w], [make((200, 200))])
     address = w.data.ctypes.data
-    optimizer.update([w], [make((100, 200))])
+    optimizer.update([w], [make((200, 200))])
     assert w.data.ctypes.data == address
 
 
 def test_nothing_is_changed_if_one_gradient_is_wrong() -> None:
-    params = variables([(3,), (100, 200)])
+    params = variables([(3,), (200, 200)])
     optimizer = optim.Adam()
-    optimizer.update(params, gradients([(3,), (100, 200)]))
+    optimizer.update(params, gradients([(3,), (200, 200)]))
     before, state = values(params), optimizer.state_dict()
     with pytest.raises(ShapeError):
-        optimizer.update(params, gradients([(3,), (200, 100)]))
+        optimizer.update(params, gradients([(3,), (100, 400)]))
     assert_same(values(params), before)
     after = optimizer.state_dict()
     assert after["steps"] == state["steps"] == 1

@@ -52,6 +52,8 @@ class Optimizer(Saveable):
     kernel : str or None
         Name of the native kernel that stands in for ``rule``; a class attribute, not inherited by a
         class that writes a rule of its own.
+    hyperparameter_names : tuple of str
+        The arguments of ``__init__``; a class attribute that is filled in.
 
     Notes
     -----
@@ -106,7 +108,8 @@ class Optimizer(Saveable):
         state : dict of arrays
             By the names of :meth:`state_names`, of the same shape and dtype.
         """
-        raise NotImplementedError
+        msg = f"{type(self).__name__} has no rule."
+        raise NotImplementedError(msg)
 
     # ----------------------------------------------------------------------------- updating
 

@@ -70,13 +70,13 @@ class Slot:
                 raise ShapeError(msg)
         moved = self.data is None or type(data) is not self.cls or data.device != self.device
         if not moved and data.dtype == self.dtype and names == self.names:
-            self.data = data
+            self.data, self.shape = data, data.shape
             return
         self.xp = xp = backend.array_namespace(data)
         half = dtype.itemsize < 4
         module = None if half or kernel is None else kernels.load(xp.__name__)
         self.kernel = getattr(module, kernel or "", None)
-        self.kind = sys.intern(f"{xp.__name__} {dtype}")
+        self.kind = sys.intern(f"{xp.__name__} {data.device} {dtype}")
         self.cls, self.device, self.shape, self.dtype = (
             type(data),
             data.device,

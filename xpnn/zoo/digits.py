@@ -47,14 +47,14 @@ def mlp(learning_rate: float = 1e-3) -> Any:
     return model
 
 
-@recipe(data=digits, epochs=30, batch_size=32, learning_rate=2e-3)
+@recipe(data=digits, epochs=30, batch_size=64, learning_rate=2e-3)
 def convnet(learning_rate: float = 2e-3) -> Any:
-    """Two 3x3 convolutions with batch normalization, on the 8x8 digits (half a minute).
+    """Two 3x3 convolutions with batch normalization, on the 8x8 digits (ten seconds).
 
     Parameters
     ----------
     learning_rate : float
-        Of Adam.
+        Of AdamW.
 
     Returns
     -------
@@ -72,11 +72,11 @@ def convnet(learning_rate: float = 2e-3) -> Any:
             layers.Activation("relu"),
             layers.MaxPool2D(2),
             layers.Flatten(),
-            layers.Dropout(0.4),
+            layers.Dropout(0.5),
             layers.Dense(128, activation="relu", weight_init="he_uniform"),
-            layers.Dropout(0.4),
+            layers.Dropout(0.5),
             layers.Dense(10),
         ]
     )
-    model.compile("cross_entropy", optim.Adam(learning_rate), metrics=["accuracy"])
+    model.compile("cross_entropy", optim.AdamW(learning_rate, weight_decay=0.05), metrics=["accuracy"])
     return model
