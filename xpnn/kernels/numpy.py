@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from xpnn.kernels.numpy_conv import conv2d, conv2d_accepts, conv2d_vjp
 from xpnn.kernels.numpy_neural import (
     dropout,
@@ -48,3 +50,18 @@ __all__ = [
     "softmax_cross_entropy",
     "softmax_cross_entropy_vjp",
 ]
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep what arrays give back, for the arrays of the next step.
+
+    glibc returns freed memory to the system as soon as more than a threshold of it lies at the top
+    of the heap; a training step of a few megabytes then pays for the same pages again and again, a
+    fifth of its time. The threshold is twice the largest block that was mapped for itself and freed
+    again, 32 MB at most. Such a block, whose pages nobody touches, costs nothing; elsewhere than in
+    glibc it does nothing.
+    """
+    np.empty(2**25 - 2**16, dtype=np.uint8)
+
+
+_keep_freed_memory()
