@@ -6,6 +6,7 @@ BLAS.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from contest import main
@@ -45,7 +46,7 @@ def _torch_step(**options: Any) -> Any:
 
     x, y = map(torch.from_numpy, _data())
     parts: list[Any] = []
-    for n_in, n_out in zip(SIZES, SIZES[1:], strict=False):
+    for n_in, n_out in itertools.pairwise(SIZES):
         parts += [nn.Linear(n_in, n_out), nn.ReLU()]
     model = nn.Sequential(*parts[:-1])
     optimizer = torch.optim.Adam(model.parameters(), 1e-3, **options)
@@ -74,7 +75,7 @@ def products() -> Any:
 
     x, _ = _data()
     rng = np.random.default_rng(0)
-    weights = [rng.random(s, dtype=np.float32) for s in zip(SIZES, SIZES[1:], strict=False)]
+    weights = [rng.random(s, dtype=np.float32) for s in itertools.pairwise(SIZES)]
     hidden = [x] + [rng.random((BATCH, n), dtype=np.float32) for n in SIZES[1:]]
 
     def step() -> None:

@@ -257,7 +257,8 @@ def test_kernels_give_the_bits_of_numpy(kernels: Any, seed: int, counter: int, n
     for kind, args in draws:
         expected = getattr(numpy_random, kind)(seed, counter, n, *args)
         actual = getattr(kernels, kind)(seed, counter, n, *args)
-        assert actual.dtype == expected.dtype and actual.shape == (n,)
+        assert actual.dtype == expected.dtype
+        assert actual.shape == (n,)
         np.testing.assert_array_equal(actual, expected, err_msg=f"{kind}{args}")
 
 
@@ -269,7 +270,8 @@ def test_kernels_give_the_normals_of_numpy(
 ) -> None:
     expected = numpy_random.normal(seed, counter, n, dtype, -2.0, 3.0)
     actual = kernels.normal(seed, counter, n, dtype, -2.0, 3.0)
-    assert actual.dtype == expected.dtype and actual.shape == (n,)
+    assert actual.dtype == expected.dtype
+    assert actual.shape == (n,)
     np.testing.assert_allclose(actual, expected, rtol=rtol, atol=rtol)
 
 

@@ -37,7 +37,7 @@ def test_shuffled_batches_hold_each_example_once_in_another_order_every_time(dev
     assert orders[0] != orders[1]
     xpnn.set_seed(0)
     again = [to_numpy(b).tolist() for _, b in Batches(x, y, batch_size=4, shuffle=True)]
-    assert sum(again, []) == orders[0]
+    assert [n for batch in again for n in batch] == orders[0]
 
 
 def test_batches_move_and_cast_floats_only(device: Any) -> None:

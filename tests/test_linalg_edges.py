@@ -96,8 +96,7 @@ def test_rtol_may_be_a_tensor() -> None:
 )
 def test_gradients_have_the_dtype_of_their_argument(f: Any, dtypes: tuple[str, str]) -> None:
     a, b = (
-        numbers(str(i), "c" if d[0] == "c" else "f", SQUARE).astype(d)
-        for i, d in enumerate(dtypes)
+        numbers(str(i), "c" if d[0] == "c" else "f", SQUARE).astype(d) for i, d in enumerate(dtypes)
     )
     y, pullback = vjp(f, a, b)
     da, db = pullback(numbers("g", y.dtype.kind, y.shape))

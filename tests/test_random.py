@@ -170,7 +170,8 @@ def test_default_device_and_dtype(place: str) -> None:
     with device(place):
         mask, values = Stream(0).bernoulli(0.5, 3), Stream(0).uniform(3)
     assert xpnn.backend.device_of(mask) == xpnn.backend.device_of(values) == place
-    assert "bool" in str(mask.dtype) and "float32" in str(values.dtype)
+    assert "bool" in str(mask.dtype)
+    assert "float32" in str(values.dtype)
     set_dtype("float64")
     assert Stream(0).normal(3).dtype == Stream(0).uniform(3).dtype == np.float64
 
@@ -273,7 +274,8 @@ def test_spawned_streams_are_new_and_reproducible() -> None:
     parent, twin = Stream(0), Stream(0)
     children = [parent.spawn() for _ in range(50)]
     assert [child.seed for child in children] == [twin.spawn().seed for _ in range(50)]
-    assert parent.counter == 50 and all(child.counter == 0 for child in children)
+    assert parent.counter == 50
+    assert all(child.counter == 0 for child in children)
     assert len({child.seed for child in children}) == 50
     assert children[0].seed == sum(int(w) << 64 * i for i, w in enumerate(Stream(0).bits(2)))
     draws = np.stack([child.uniform(10_000) for child in children[:5]])
@@ -293,7 +295,8 @@ def test_threads_get_blocks_of_their_own() -> None:
 
 def test_seed_and_stream_of_the_context() -> None:
     set_seed(5)
-    assert get_rng().state == Stream(5).state and get_rng() is get_rng()
+    assert get_rng().state == Stream(5).state
+    assert get_rng() is get_rng()
     set_rng(mine := Stream(6))
     assert get_rng() is mine
     contextvars.copy_context().run(set_seed, 7)
@@ -330,11 +333,14 @@ def kolmogorov(sample: Any, distribution: Any) -> float:
 def test_statistics_of_real_numbers(dtype: str) -> None:
     n = 200_000
     u = Stream(1).uniform(n, low=-1, high=3, dtype=dtype).astype(np.float64)
-    assert u.min() >= -1 and u.max() < 3
-    assert abs(u.mean() - 1) < 5 * math.sqrt(16 / 12 / n) and abs(u.var() - 16 / 12) < 0.02
+    assert u.min() >= -1
+    assert u.max() < 3
+    assert abs(u.mean() - 1) < 5 * math.sqrt(16 / 12 / n)
+    assert abs(u.var() - 16 / 12) < 0.02
     assert kolmogorov(u, lambda x: (x + 1) / 4) < 1.95
     z = Stream(2).normal(n, mean=5, std=2, dtype=dtype).astype(np.float64)
-    assert abs(z.mean() - 5) < 5 * 2 / math.sqrt(n) and abs(z.std() - 2) < 0.02
+    assert abs(z.mean() - 5) < 5 * 2 / math.sqrt(n)
+    assert abs(z.std() - 2) < 0.02
     erf = np.vectorize(math.erf)
     assert kolmogorov(z, lambda x: (1 + erf((x - 5) / math.sqrt(8))) / 2) < 1.95
     for x in (u, z):  # neighbours, and the two numbers of a Box-Muller pair

@@ -189,6 +189,7 @@ def _note_joint(
 
 
 def wrap_all(outs: tuple[Any, ...], node: Vertex | None) -> Any:
+    """Return Tensors over the outputs of one operation, as the kind of tuple that they came in."""
     n = len(outs)
     wrapped = [wrap(x, None if node is None else Slot(node, i, n)) for i, x in enumerate(outs)]
     # linalg.eigh and its like return named tuples

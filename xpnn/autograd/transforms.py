@@ -2,8 +2,8 @@
 
 What goes in comes out: of raw arrays the gradients are raw arrays, of Tensors they are Tensors. A
 gradient of something that depends on other variables, of an outer derivative or of a model, is
-recorded and comes back as a Tensor, so ``grad(grad(f))`` is the second derivative; under ``no_grad``
-it is not.
+recorded and comes back as a Tensor, so ``grad(grad(f))`` is the second derivative; not so under
+``no_grad``.
 """
 
 from __future__ import annotations
@@ -289,7 +289,9 @@ class _Recompute(Vertex):
         self.id = next_id()
         self.wanted = any(parent.wanted for parent in parents)
         self.f, self.args, self.kw, self.rng = f, args, kw, rng
-        self.context: Any = contextvars.copy_context()  # the default device and dtype of the first run
+        self.context: Any = (
+            contextvars.copy_context()
+        )  # the default device and dtype of the first run
         self.parents = parents
 
     def free(self) -> None:

@@ -127,9 +127,7 @@ def load_file(
             f"{who}: cannot write to the cache folder {cache}: {error}. "
             f"Name a writable folder in the environment variable XPNN_CACHE."
         )
-        raise DataError(
-            msg
-        ) from error
+        raise DataError(msg) from error
     try:
         return _download(name, mirrors, partial, read)
     except _NoMirrorError as error:
@@ -139,9 +137,7 @@ def load_file(
             f"either:{looked}\nWithout a network: put {name} (or the unpacked file) into a folder "
             f"and name that folder in the environment variable XPNN_DATA."
         )
-        raise DataError(
-            msg
-        ) from None
+        raise DataError(msg) from None
     finally:
         partial.unlink(missing_ok=True)
 

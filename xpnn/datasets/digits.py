@@ -65,9 +65,7 @@ def load_digits(*, normalize: bool = True) -> tuple[NDArray[Any], NDArray[np.int
             f"load_digits: the embedded file {_ARCHIVE} is damaged: "
             f"expected SHA-256 {_SHA256}, found {found}. Reinstall xpnn."
         )
-        raise DataError(
-            msg
-        )
+        raise DataError(msg)
     with np.load(io.BytesIO(packed), allow_pickle=False) as archive:
         images, labels = archive["images"], archive["labels"]
     x = np.divide(images, 16, dtype=np.float32) if normalize else images

@@ -155,9 +155,7 @@ def _read_idx(path: Path, expected: _IdxFile) -> NDArray[np.uint8]:
             f"{damage}. Expected {size} bytes (uncompressed) with SHA-256 {expected.sha256}, "
             f"found {length} bytes with SHA-256 {sha256}."
         )
-        raise DataError(
-            msg
-        )
+        raise DataError(msg)
     return content[header.size :].reshape(expected.shape)
 
 

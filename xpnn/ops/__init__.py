@@ -2,7 +2,7 @@
 
 ``xp = array_namespace(x)`` is this package when ``x`` is a Tensor, so functions written against the
 standard run on Tensors as they run on raw arrays, and have gradients. Everything here also takes
-raw arrays; given no Tensor at all, an operation returns raw arrays. Creation functions make Tensors.
+raw arrays; given no Tensor, an operation returns raw arrays. Creation functions make Tensors.
 
 Examples
 --------

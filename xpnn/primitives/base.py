@@ -132,7 +132,9 @@ class Primitive(Implementation):
 
     def d(self, *rules: Callable[..., Any] | None) -> Primitive:
         """Give the vjp of each argument in turn; None where there is no derivative."""
-        self.rules = tuple(None if f is None else Rule(f, self.arrays, self.variadic) for f in rules)
+        self.rules = tuple(
+            None if f is None else Rule(f, self.arrays, self.variadic) for f in rules
+        )
         self.differentiable = any(self.rules)
         return self
 
@@ -143,7 +145,7 @@ class Primitive(Implementation):
         return rule
 
     def on(self, xp: Any) -> Implementation:
-        """Return the implementation for a namespace: a kernel of ``kernels``, or this standard one."""
+        """Return the implementation for a namespace: a kernel, or this standard one."""
         found = self.overlays.get(xp)
         if found is None:
             found = self.overlays[xp] = self._find_overlay(kernels.load(xp.__name__))

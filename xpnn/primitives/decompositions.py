@@ -28,26 +28,32 @@ Grads = tuple[Array | None, ...]
 
 
 class EigResult(NamedTuple):
+    """Eigenvalues and right eigenvectors."""
+
     eigenvalues: Array
     eigenvectors: Array
 
 
 class EighResult(NamedTuple):
+    """Eigenvalues in ascending order, and eigenvectors."""
+
     eigenvalues: Array
     eigenvectors: Array
 
 
 class QRResult(NamedTuple):
+    """Orthonormal columns and an upper triangle."""
+
     Q: Array
     R: Array
 
 
 class SVDResult(NamedTuple):
+    """Left vectors, singular values, and right vectors in rows."""
+
     U: Array
     S: Array
     Vh: Array
-
-
 
 
 def _reciprocal(xp: Any, x: Array) -> Array:

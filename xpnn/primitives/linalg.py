@@ -29,6 +29,8 @@ Shape = tuple[int, ...]
 
 
 class SlogdetResult(NamedTuple):
+    """Sign of a determinant, and the logarithm of its absolute value."""
+
     sign: Array
     logabsdet: Array
 

@@ -96,6 +96,7 @@ def _softmax_cross_entropy_vjp(
     hit = xp.astype(labels[..., None] == classes, logits.dtype)
     return (xp.exp(logits - res) - hit) * g[..., None], None
 
+
 @primitive()
 def dropout(xp: Any, x: Array, mask: Array, /, *, scale: float) -> Array:
     """``scale * x`` where the mask is True, zero elsewhere."""
@@ -122,9 +123,7 @@ def logsumexp(
     return xp.squeeze(total, axis=axes)
 
 
-def _logsumexp_vjp(
-    xp: Any, g: Array, y: Array, x: Array, axis: Any, keepdims: bool
-) -> Array:
+def _logsumexp_vjp(xp: Any, g: Array, y: Array, x: Array, axis: Any, keepdims: bool) -> Array:
     if not keepdims:
         axes = tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, int) else axis
         axes = {a % x.ndim for a in axes}

@@ -60,9 +60,7 @@ def tensordot(xp: Any, x1: Array, x2: Array, /, *, axes: Any = 2) -> Array:
     return xp.tensordot(x1, x2, axes=axes)
 
 
-def _tensordot_vjp1(
-    xp: Any, g: Array, x1_shape: tuple[int, ...], x2: Array, axes: Any
-) -> Array:
+def _tensordot_vjp1(xp: Any, g: Array, x1_shape: tuple[int, ...], x2: Array, axes: Any) -> Array:
     ndim1 = len(x1_shape)
     summed1, summed2 = _tensordot_axes(axes, ndim1, x2.ndim)
     free1 = [i for i in range(ndim1) if i not in summed1]
@@ -73,9 +71,7 @@ def _tensordot_vjp1(
     return xp.permute_dims(out, tuple(order.index(i) for i in range(ndim1)))
 
 
-def _tensordot_vjp2(
-    xp: Any, g: Array, x1: Array, x2_shape: tuple[int, ...], axes: Any
-) -> Array:
+def _tensordot_vjp2(xp: Any, g: Array, x1: Array, x2_shape: tuple[int, ...], axes: Any) -> Array:
     ndim2 = len(x2_shape)
     summed1, summed2 = _tensordot_axes(axes, x1.ndim, ndim2)
     free1 = [i for i in range(x1.ndim) if i not in summed1]
@@ -98,9 +94,7 @@ vecdot.d(
     lambda xp, g, x1_shape, x2, axis: unbroadcast(
         xp, _c(xp, xp.expand_dims(g, axis=axis)) * x2, x1_shape
     ),
-    lambda xp, g, x1, x2_shape, axis: unbroadcast(
-        xp, xp.expand_dims(g, axis=axis) * x1, x2_shape
-    ),
+    lambda xp, g, x1, x2_shape, axis: unbroadcast(xp, xp.expand_dims(g, axis=axis) * x1, x2_shape),
 )
 
 

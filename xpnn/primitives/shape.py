@@ -192,8 +192,6 @@ def to_device(xp: Any, x: Array, /, source: Any, target: Any) -> Array:
     return target.library.from_numpy(source.library.to_numpy(x), target.native, None)
 
 
-
-
 def _to_device_vjp(xp: Any, g: Array, x_dtype: Any, source: Any, target: Any) -> Array:
     back = to_device(xp, g, source=target, target=source)
     return cast(xp, back, x_dtype)  # a library may have had no float64

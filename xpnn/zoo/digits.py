@@ -78,5 +78,7 @@ def convnet(learning_rate: float = 2e-3) -> Any:
             layers.Dense(10),
         ]
     )
-    model.compile("cross_entropy", optim.AdamW(learning_rate, weight_decay=0.05), metrics=["accuracy"])
+    model.compile(
+        "cross_entropy", optim.AdamW(learning_rate, weight_decay=0.05), metrics=["accuracy"]
+    )
     return model
