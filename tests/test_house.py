@@ -21,6 +21,7 @@ ORDER = [
     "errors",
     "_typing",
     "_dtypes",
+    "_names",
     "_libraries",
     "backend",
     "kernels",

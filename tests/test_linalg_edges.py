@@ -23,8 +23,10 @@ SQUARE = (3, 3)
 
 # ------------------------------------------------------------------------------- the interface
 
+NAMES = [n for n in linalg.__all__ if isinstance(getattr(linalg, n), Primitive)]
 
-@pytest.mark.parametrize("name", [n for n in linalg.__all__ if n != "matrix_power"])
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "matrix_power"])
 def test_signatures_are_those_of_the_standard(name: str) -> None:
     strict = pytest.importorskip("array_api_strict")
     ours = getattr(linalg, name).signature.parameters.values()
@@ -68,7 +70,7 @@ def test_outputs_have_the_names_of_the_standard(
 
 
 def test_only_the_rank_has_no_derivative() -> None:
-    assert [n for n in linalg.__all__ if not getattr(linalg, n).differentiable] == ["matrix_rank"]
+    assert [n for n in NAMES if not getattr(linalg, n).differentiable] == ["matrix_rank"]
     rank = ops.linalg.matrix_rank(Tensor(numbers("x", "f", (4, 3)), requires_grad=True))
     assert not rank.requires_grad
     assert int(rank) == 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from xpnn.errors import ConfigError
+from xpnn._names import by_name
 from xpnn.functional import relu, sigmoid, softmax, tanh
 
 __all__ = ["get", "linear", "name_of", "relu", "sigmoid", "softmax", "tanh"]
@@ -39,12 +39,7 @@ def get(activation: Any) -> Callable[[Array], Array]:
     """
     if activation is None:
         return linear
-    if callable(activation):
-        return activation
-    if isinstance(activation, str) and activation in _BY_NAME:
-        return _BY_NAME[activation]
-    msg = f"unknown activation {activation!r}; known are {', '.join(_BY_NAME)}."
-    raise ConfigError(msg)
+    return by_name("activation", activation, _BY_NAME)
 
 
 def name_of(activation: Any) -> str | None:

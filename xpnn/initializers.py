@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from xpnn import backend, random
-from xpnn.errors import ConfigError, ShapeError
+from xpnn._names import by_name
+from xpnn.errors import ShapeError
 
 __all__ = [
     "Constant",
@@ -151,9 +152,4 @@ def get(initializer: Any) -> Any:
     >>> initializers.get("zeros")((2,))
     array([0., 0.], dtype=float32)
     """
-    if callable(initializer):
-        return initializer
-    if isinstance(initializer, str) and initializer in _BY_NAME:
-        return _BY_NAME[initializer]
-    msg = f"unknown initializer {initializer!r}; known are {', '.join(_BY_NAME)}."
-    raise ConfigError(msg)
+    return by_name("initializer", initializer, _BY_NAME)

@@ -9,6 +9,7 @@ from typing import Any
 from xpnn import backend
 from xpnn import functional as F
 from xpnn._dtypes import as_dtype
+from xpnn._names import by_name
 from xpnn.backend import array_namespace
 from xpnn.errors import ConfigError, DataError, ShapeError
 
@@ -136,9 +137,4 @@ _BY_NAME: dict[str, Callable[..., Array]] = {
 
 def get(loss: Any) -> Callable[..., Array]:
     """Return the loss of a name; what can be called is one already."""
-    if callable(loss):
-        return loss
-    if isinstance(loss, str) and loss in _BY_NAME:
-        return _BY_NAME[loss]
-    msg = f"unknown loss {loss!r}; known are {', '.join(_BY_NAME)}."
-    raise ConfigError(msg)
+    return by_name("loss", loss, _BY_NAME)

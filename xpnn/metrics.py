@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from xpnn._dtypes import as_dtype
+from xpnn._names import by_name
 from xpnn.backend import array_namespace, unwrap
-from xpnn.errors import ConfigError, ShapeError
+from xpnn.errors import ShapeError
 
 __all__ = ["accuracy", "get", "name_of"]
 
@@ -56,12 +57,7 @@ _BY_NAME: dict[str, Callable[..., Array]] = {"accuracy": accuracy}
 
 def get(metric: Any) -> Callable[..., Array]:
     """Return the metric of a name; what can be called is one already."""
-    if callable(metric):
-        return metric
-    if isinstance(metric, str) and metric in _BY_NAME:
-        return _BY_NAME[metric]
-    msg = f"unknown metric {metric!r}; known are {', '.join(_BY_NAME)}."
-    raise ConfigError(msg)
+    return by_name("metric", metric, _BY_NAME)
 
 
 def name_of(metric: Any) -> str:
