@@ -379,3 +379,23 @@ def test_summary_counts_parameters(capsys: Any) -> None:
     assert "weight (2, 16), bias (16,)" in text
     assert "82 parameters (34 trainable), 328 bytes, on cpu" in text
     assert capsys.readouterr().out.endswith(text + "\n")
+
+
+def test_lists_are_data_too() -> None:
+    x, y = problem(20)
+    model = network()
+    history = model.fit(x.tolist(), y.tolist(), validation_split=0.5)
+    assert "val_loss" in history
+    with pytest.raises(DataError, match="there are no examples"):
+        model.fit([], [])
+
+
+def test_a_gpu_is_spared_the_look_at_every_batch_by_a_look_at_all_labels(monkeypatch: Any) -> None:
+    x, y = problem(600)
+    y[-1] = 2
+    model = network()
+    steps: list[int] = []
+    monkeypatch.setattr(model, "train_step", lambda *a: steps.append(1))
+    with pytest.raises(DataError, match=r"labels must be in \[0, 1\]; got 2"):
+        model.fit(x, y, batch_size=10)
+    assert not steps

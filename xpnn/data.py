@@ -11,15 +11,17 @@ from xpnn import backend, random
 from xpnn._dtypes import as_dtype
 from xpnn.errors import ConfigError, DataError
 
-__all__ = ["Batches", "one_hot", "split"]
+__all__ = ["Batches", "as_arrays", "one_hot", "split"]
 
 Array = Any
 
 
-def _as_parts(data: Any) -> tuple[Any, ...]:
-    """Return the arrays of one or several inputs."""
-    parts = tuple(data) if isinstance(data, tuple) else (data,)
-    return tuple(p if hasattr(p, "shape") else np.asarray(p) for p in map(backend.unwrap, parts))
+def as_arrays(data: Any) -> Any:
+    """Return one input as a raw array, or a tuple of several as a tuple; lists become NumPy's."""
+    if isinstance(data, tuple):
+        return tuple(as_arrays(part) for part in data)
+    raw = backend.unwrap(data)
+    return raw if hasattr(raw, "shape") else np.asarray(raw)
 
 
 class Batches:
@@ -62,8 +64,10 @@ class Batches:
         if batch_size < 1:
             msg = f"'batch_size' must be at least 1, got {batch_size}."
             raise ConfigError(msg)
-        self.arrays = [_as_parts(a) for a in arrays]
         self._is_tuple = [isinstance(a, tuple) for a in arrays]
+        self.arrays: list[tuple[Any, ...]] = [
+            a if isinstance(a, tuple) else (a,) for a in map(as_arrays, arrays)
+        ]
         self.batch_size, self.shuffle = batch_size, shuffle
         self.device = None if device is None else backend.as_device(device)
         self.dtype = dtype

@@ -32,6 +32,11 @@ class Run:
         self.stop = False
         self.history = History()
 
+    def targets(self) -> tuple[Any, ...]:
+        """Return the arrays of all targets."""
+        arrays: Any = getattr(self.batches, "arrays", ())
+        return arrays[-1] if len(arrays) > 1 else ()
+
 
 class _Guard:
     """Stops a run whose loss is no number any more, and puts the last good weights back.
@@ -114,8 +119,9 @@ def _epoch(
     means = Means()
     for x, y in run.batches:
         if run.step == 0:
-            model(*_inputs(x))  # build, so that there are weights to copy
-            model.zero_grad()
+            predictions = _build(model, x)
+            if targets := run.targets():
+                check_targets(loss, targets[0], predictions)
         guard.before(run.step)
         values = model.train_step(x, y, loss, measures)
         means.add(values, _examples(y))
@@ -152,14 +158,28 @@ def _examples(y: Any) -> int:
     return int((y[0] if isinstance(y, tuple) else y).shape[0])
 
 
-def check_targets(loss: Any, model: Any, y: Any) -> None:
-    """Look once at all labels, where a loss on a GPU could not without waiting."""
-    if loss is not losses.cross_entropy or isinstance(y, tuple):
+def check_targets(loss: Any, targets: Any, predictions: Any = None) -> None:
+    """Raise an error for targets that the loss cannot take.
+
+    Of cross-entropy all labels are looked at here, once: step by step a GPU would have to wait.
+    """
+    if loss is not losses.cross_entropy or isinstance(targets, tuple):
         return
-    raw = unwrap(y)
-    if as_dtype(raw.dtype).kind == "f" and raw.ndim < 2:
+    raw = unwrap(targets)
+    kind = as_dtype(raw.dtype).kind
+    if kind == "f" and raw.ndim < 2:
         msg = f"cross_entropy: expected integer labels or one-hot rows, got {raw.dtype} values."
         raise DataError(msg)
+    if predictions is not None and kind in "iu" and raw.ndim == predictions.ndim - 1:
+        losses.check_labels("cross_entropy", raw, predictions.shape[-1])
+
+
+def _build(model: Any, x: Any) -> Any:
+    """Run a model once so that it has weights, without a trace: no dropout, no statistics."""
+    with no_grad():
+        predictions = model.eval()(*_inputs(x))
+    model.train()
+    return predictions
 
 
 def named_metrics(given: Iterable[Any]) -> dict[str, Any]:

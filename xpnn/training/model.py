@@ -9,7 +9,7 @@ from typing import Any
 from xpnn import backend, io, losses, optim
 from xpnn.autograd.transforms import no_grad
 from xpnn.backend import unwrap
-from xpnn.data import Batches
+from xpnn.data import Batches, as_arrays
 from xpnn.errors import ConfigError, DataError
 from xpnn.layers.base import Layer
 from xpnn.layers.containers import Chain
@@ -137,10 +137,11 @@ class Model(Layer):
         if epochs < 0:
             msg = f"fit: 'epochs' must not be negative, got {epochs}."
             raise ConfigError(msg)
-        check_targets(self.loss, self, y)
+        x, y = as_arrays(x), as_arrays(y)
         if validation_data is None and validation_split:
             (x, y), validation_data = _split_tail(x, y, validation_split)
         batches = self._batches(x, y, batch_size=batch_size, shuffle=shuffle)
+        check_targets(self.loss, y)
         validation = None
         if validation_data is not None:
             validation = self._batches(*validation_data, batch_size=max(batch_size, 256))
