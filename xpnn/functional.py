@@ -61,34 +61,82 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
 
 
 def relu(x: Array) -> Array:
-    """Return max(x, 0); the derivative at 0 is 0."""
+    """Return max(x, 0); the derivative at 0 is 0 (Nair & Hinton 2010).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import functional as F
+    >>> F.relu(np.asarray([-1.0, 0.0, 2.0]))
+    array([0., 0., 2.])
+    """
     return apply(neural.relu, (x,))
 
 
 def sigmoid(x: Array) -> Array:
-    """Return 1 / (1 + exp(-x)), which does not overflow for large negative ``x``."""
+    """Return 1 / (1 + exp(-x)), which does not overflow for large negative ``x``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import functional as F
+    >>> F.sigmoid(np.asarray([-1000.0, 0.0, 1000.0]))
+    array([0. , 0.5, 1. ])
+    """
     return apply(neural.sigmoid, (x,))
 
 
 def tanh(x: Array) -> Array:
-    """Return the hyperbolic tangent."""
+    """Return the hyperbolic tangent.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import functional as F
+    >>> F.tanh(np.asarray([0.0, 1000.0]))
+    array([0., 1.])
+    """
     return backend.array_namespace(x).tanh(x)
 
 
 def softmax(x: Array, *, axis: int = -1) -> Array:
-    """Return exp(x) over its sum along an axis: positive numbers that add up to 1."""
+    """Return exp(x) over its sum along an axis: positive numbers that add up to 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import functional as F
+    >>> F.softmax(np.asarray([1000.0, 1000.0]))
+    array([0.5, 0.5])
+    """
     return apply(neural.softmax, (x,), {"axis": axis})
 
 
 def log_softmax(x: Array, *, axis: int = -1) -> Array:
-    """Return the logarithm of softmax, without underflow."""
+    """Return the logarithm of softmax, without underflow.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import functional as F
+    >>> F.log_softmax(np.asarray([0.0, -1000.0]))
+    array([    0., -1000.])
+    """
     return apply(neural.log_softmax, (x,), {"axis": axis})
 
 
 def logsumexp(
     x: Array, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False
 ) -> Array:
-    """Return the logarithm of the sum of exponentials over axes, without overflow."""
+    """Return the logarithm of the sum of exponentials over axes, without overflow.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import functional as F
+    >>> float(F.logsumexp(np.asarray([1000.0, -1000.0])))
+    1000.0
+    """
     return apply(neural.logsumexp, (x,), {"axis": axis, "keepdims": keepdims})
 
 
@@ -99,6 +147,13 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> Array:
     ----------
     logits : array of shape (..., classes)
     labels : integer array of shape (...)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import functional as F
+    >>> F.softmax_cross_entropy(np.asarray([[0.0, 0.0], [1000.0, 0.0]]), np.asarray([0, 0]))
+    array([0.69314718, 0.        ])
     """
     return apply(neural.softmax_cross_entropy, (logits, labels))
 
@@ -118,6 +173,13 @@ def dropout(x: Array, p: float, *, training: bool = True, rng: Any = None) -> Ar
     rng : xpnn.random.Stream, optional
         Where the mask comes from; the default stream. The same seed gives the same mask on every
         device.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import functional as F, random
+    >>> F.dropout(np.ones(6), 0.5, rng=random.Stream(0))
+    array([0., 2., 0., 2., 0., 0.])
     """
     if not 0.0 <= p <= 1.0:
         msg = f"dropout: 'p' must be in [0, 1], got {p}."
