@@ -19,7 +19,7 @@ __all__ = ["conv2d", "conv2d_accepts", "conv2d_vjp"]
 Array = Any
 
 # Bytes of columns a block. With few channels a product is too short to be worth a second thread.
-_LARGE, _SMALL = 1 << 21, 1 << 17
+_LARGE, _SMALL = 1 << 22, 1 << 17
 _FEW_CHANNELS = 4
 
 

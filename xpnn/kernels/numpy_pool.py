@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 Array = Any
-_BLOCK = 1 << 17  # elements of x: what a sweep reads stays in a second-level cache
+_BLOCK = 1 << 18  # elements of x: what a sweep reads stays in a second-level cache
 
 
 def max_pool2d_accepts(x: Array, pool: Pair, stride: Pair, padding: Pairs, ceil_mode: bool) -> bool:
@@ -81,27 +81,61 @@ def _tiles(shape: tuple[int, ...], outputs: Any, pool: Pair, stride: Pair, paddi
     return all(k == s and m * k == n and p == (0, 0) for n, m, k, s, p in axes)
 
 
+def _reduce(
+    f: Any, x: Array, y: Array, axis: int, k: int, stride: int, before: int, start: float
+) -> None:
+    """Write into ``y`` what ``f`` makes of the windows along one axis; padding is ``start``."""
+    taps = _line(x.shape[axis], y.shape[axis], k, stride, before, axis)
+    everything = slice(0, y.shape[axis])
+    if k > 1 and all(places[axis] == everything for places, _ in taps):
+        (_, one), (_, two), *taps = taps
+        f(x[one], x[two], out=y)
+    else:
+        y[...] = start
+    for places, seen in taps:
+        part = y[places]
+        f(part, x[seen], out=part)
+
+
+def _line(
+    n: int, outputs: int, k: int, stride: int, before: int, axis: int
+) -> list[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    """Return for each tap along one axis the windows that see something, and what they see."""
+    front = (slice(None),) * axis
+    pairs = [clipped(i - before, stride, n, 0, outputs) for i in range(k)]
+    return [((*front, places), (*front, seen)) for places, seen in pairs]
+
+
+def _forward(
+    f: Any,
+    x: Array,
+    outputs: list[int],
+    pool: Pair,
+    stride: Pair,
+    padding: Pairs,
+    start: float,
+    shares: Array | None = None,
+) -> Array:
+    """Return what ``f`` makes of each window, times ``shares``.
+
+    Rows of an image first, which are long runs, and then the columns of what is left.
+    """
+    y = np.empty((x.shape[0], *outputs, x.shape[3]), x.dtype)
+    for images in _images(x.shape):
+        x_block, y_block = x[images], y[images]
+        rows = scratch("rows", (len(x_block), outputs[0], *x.shape[2:]), x.dtype)
+        _reduce(f, x_block, rows, 1, pool[0], stride[0], padding[0][0], start)
+        _reduce(f, rows, y_block, 2, pool[1], stride[1], padding[1][0], start)
+        if shares is not None:
+            np.multiply(y_block, shares, out=y_block)
+    return y
+
+
 def max_pool2d(
     xp: Any, x: Array, *, pool: Pair, stride: Pair, padding: Pairs, ceil_mode: bool
 ) -> Array:
     outputs = _outputs(x, pool, stride, padding, ceil_mode)
-    y = np.empty((x.shape[0], *outputs, x.shape[3]), x.dtype)
-    taps = _taps(x.shape, outputs, pool, stride, padding)
-    whole = padding == ((0, 0), (0, 0)) and not ceil_mode  # every window sees something with each
-    for images in _images(x.shape):
-        x_block, y_block = x[images], y[images]
-        rest = taps
-        if not whole:
-            y_block[...] = -np.inf
-        elif len(taps) == 1:
-            y_block[...] = x_block[taps[0][1]]
-        else:
-            (_, one), (_, two), *rest = taps
-            np.maximum(x_block[one], x_block[two], out=y_block)
-        for places, seen in rest:
-            part = y_block[places]
-            np.maximum(part, x_block[seen], out=part)
-    return y
+    return _forward(np.maximum, x, outputs, pool, stride, padding, -np.inf)
 
 
 def max_pool2d_vjp(
@@ -151,16 +185,8 @@ def avg_pool2d(
     count_include_pad: bool,
 ) -> Array:
     outputs = _outputs(x, pool, stride, padding, ceil_mode)
-    y = np.zeros((x.shape[0], *outputs, x.shape[3]), x.dtype)
-    taps = _taps(x.shape, outputs, pool, stride, padding)
     shares = _shares(x, outputs, pool, stride, padding, count_include_pad)
-    for images in _images(x.shape):
-        x_block, y_block = x[images], y[images]
-        for places, seen in taps:
-            part = y_block[places]
-            np.add(part, x_block[seen], out=part)
-        np.multiply(y_block, shares, out=y_block)
-    return y
+    return _forward(np.add, x, outputs, pool, stride, padding, 0.0, shares)
 
 
 def avg_pool2d_vjp(
@@ -174,21 +200,29 @@ def avg_pool2d_vjp(
     count_include_pad: bool,
 ) -> tuple[Array]:
     outputs = g.shape[1:3]
-    taps = _taps(x.shape, outputs, pool, stride, padding)
-    tiles = _tiles(x.shape, outputs, pool, stride, padding)
     shares = _shares(x, outputs, pool, stride, padding, count_include_pad)
-    dx = np.empty(x.shape, x.dtype) if tiles else np.zeros(x.shape, x.dtype)
+    dx = np.empty(x.shape, x.dtype)
     for images in _images(x.shape):
-        dx_block = dx[images]
-        part = scratch("term", dx_block.shape[:1] + g.shape[1:], dx.dtype)
+        block = dx[images]
+        part = scratch("term", (len(block), *g.shape[1:]), dx.dtype)
         np.multiply(g[images], shares, out=part)
-        for places, seen in taps:
-            to = dx_block[seen]
-            if tiles:
-                to[...] = part
-            else:
-                np.add(to, part[places], out=to)
+        rows = scratch("rows", (len(block), outputs[0], *x.shape[2:]), dx.dtype)
+        _spread(part, rows, 2, pool[1], stride[1], padding[1])
+        _spread(rows, block, 1, pool[0], stride[0], padding[0])
     return (dx,)
+
+
+def _spread(g: Array, x: Array, axis: int, k: int, stride: int, padding: Pair) -> None:
+    """Write into ``x`` the sum of the windows that see it along one axis."""
+    taps = _line(x.shape[axis], g.shape[axis], k, stride, padding[0], axis)
+    if k == stride and padding == (0, 0) and g.shape[axis] * k == x.shape[axis]:
+        for places, seen in taps:
+            x[seen] = g[places]
+        return
+    x[...] = 0.0
+    for places, seen in taps:
+        to = x[seen]
+        np.add(to, g[places], out=to)
 
 
 def _shares(
