@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, Any], config: Any) 
     host = {k: np.array(backend.to_numpy(v), order="C", copy=None) for k, v in arrays.items()}
     content = save(host, metadata={_KEY: json.dumps(config)})
     target = Path(path)
-    temporary = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
+    temporary = target.with_name(f"{target.name}.{os.urandom(4).hex()}.part")
     try:
         with open(temporary, "xb") as file:  # with the permissions of any new file
             file.write(content)

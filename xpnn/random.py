@@ -17,7 +17,7 @@ import importlib
 import importlib.util
 import math
 import operator
-import secrets
+import os
 import threading
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -73,7 +73,9 @@ class Stream:
 
     def __init__(self, seed: int | None = None, counter: int = 0) -> None:
         self._lock = threading.Lock()
-        self._seed = _integer("seed", secrets.randbits(128) if seed is None else seed, 128)
+        self._seed = _integer(
+            "seed", int.from_bytes(os.urandom(16), "little") if seed is None else seed, 128
+        )
         self._counter = _integer("counter", counter, 64)
 
     @property

@@ -7,7 +7,6 @@ The content decides, not the place: every file goes through a ``read`` that rais
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -118,7 +117,7 @@ def load_file(
             msg = f"{who}: {path}: {error} {advice}"
             raise DataError(msg) from None
 
-    partial = cache / f"{name}.{secrets.token_hex(8)}.part"
+    partial = cache / f"{name}.{os.urandom(8).hex()}.part"
     try:
         cache.mkdir(parents=True, exist_ok=True)
         partial.touch(exist_ok=False)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnn.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["load_digits"]
 
@@ -59,6 +60,8 @@ def load_digits(*, normalize: bool = True) -> tuple[NDArray[Any], NDArray[np.int
     [0, 1, 2, 3, 4]
     """
     packed = _ARCHIVE.read_bytes()
+    import hashlib  # here and not above: with OpenSSL behind it, it is slow to import
+
     found = hashlib.sha256(packed).hexdigest()
     if found != _SHA256:
         msg = (

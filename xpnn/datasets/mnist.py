@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import io
 import math
 import os
@@ -11,13 +9,17 @@ import struct
 import zlib
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnn.datasets._download import load_file
 from xpnn.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    _Split = tuple[NDArray[Any], NDArray[np.int64]]
 
 __all__ = ["load_mnist"]
 
@@ -50,7 +52,6 @@ _FILES: dict[str, _IdxFile] = {
     ),
 }
 
-_Split = tuple[NDArray[Any], NDArray[np.int64]]
 
 _BLOCK = 1 << 20
 _UNSIGNED_BYTE = 0x08  # the idx code of the only data type used here
@@ -165,6 +166,9 @@ def _read_content(path: Path, size: int) -> tuple[NDArray[np.uint8], int, str, s
     Returns the kept bytes, the length, the SHA-256 and what is wrong with the gzip data ("" if
     nothing). After damage the length and the SHA-256 are those of the bytes that came through.
     """
+    import gzip  # these are slow to import, and only needed here
+    import hashlib
+
     content = np.empty(size, dtype=np.uint8)
     room = content.data
     length, digest, damage = 0, hashlib.sha256(), ""
@@ -189,4 +193,6 @@ def _open(path: Path) -> io.BufferedIOBase:
     """
     with path.open("rb") as stream:
         packed = stream.read(2) == b"\x1f\x8b"
+    import gzip
+
     return gzip.open(path, "rb") if packed else path.open("rb")
