@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from xpnn import backend
@@ -17,7 +18,7 @@ _BASIC = (int, slice, type(None), type(...))
 
 
 def _raw_key(key: Any) -> Any:
-    """Return the key with raw arrays for Tensors, and whether it holds any array."""
+    """Return the key with raw arrays for Tensors."""
     parts = key if isinstance(key, tuple) else (key,)
     parts = tuple(unwrap(part) for part in parts)
     return parts if isinstance(key, tuple) else parts[0]
@@ -33,11 +34,8 @@ def _is_basic(key: Any) -> bool:
 def _positions(x: Any, key: Any) -> Any:
     """Return the row-major positions in ``x`` of what ``x[key]`` gives, for any key it takes."""
     xp = array_namespace(x)
-    size = 1
-    for n in x.shape:
-        size *= n
     home = backend.device_of(x)
-    ramp = xp.arange(size, dtype=backend.index_dtype(home), device=home.native)
+    ramp = xp.arange(math.prod(x.shape), dtype=backend.index_dtype(home), device=home.native)
     return xp.reshape(ramp, x.shape)[key]
 
 
@@ -64,20 +62,19 @@ def assign(x: Any, key: Any, value: Any) -> None:
     xp = array_namespace(x.data)
     if not isinstance(raw_value, (bool, int, float, complex)):
         array_namespace(x.data, raw_value)  # one library only
-    if x.vertex is None and getattr(value, "vertex", None) is None:
+    on_tape = x.vertex is not None or getattr(value, "vertex", None) is not None
+    if not (on_tape and is_recording()):  # under no_grad a variable stays one
         x.data = backend.put(xp.asarray(x.data, copy=True), raw_key, raw_value)
         return
     # Number the elements of the value, write the numbers, and gather: right for every kind of key.
     positions = _positions(x.data, raw_key)
-    count = 1
-    for n in positions.shape:
-        count *= n
+    count = math.prod(positions.shape)
+    if not count:
+        return
     device = backend.device_of(x.data).native
     dtype = positions.dtype
     numbers = xp.reshape(xp.arange(count, dtype=dtype, device=device), positions.shape)
     source = backend.put(xp.full(x.shape, -1, dtype=dtype, device=device), raw_key, numbers)
-    if not count:
-        return
     ops = namespace()
     if isinstance(raw_value, (bool, int, float, complex)):
         new: Any = xp.full(x.shape, raw_value, dtype=x.data.dtype, device=device)
@@ -91,6 +88,4 @@ def assign(x: Any, key: Any, value: Any) -> None:
         if new.dtype != x.dtype:
             new = apply(astype, (new,), {"dtype": x.data.dtype})
     result = apply(where, (source >= 0, new, x))
-    x.data = result.data
-    if is_recording():
-        x.vertex = result.vertex  # else a variable stays one
+    x.data, x.vertex = result.data, result.vertex

@@ -15,7 +15,7 @@ from xpnn.layers.base import Layer
 from xpnn.layers.containers import Chain
 from xpnn.training.callbacks import Callback, EpochLines, ProgressBar
 from xpnn.training.history import History
-from xpnn.training.loop import Run, check_targets, measure, named_metrics, run_epochs
+from xpnn.training.loop import Run, measure, named_metrics, run_epochs
 from xpnn.training.summary import summary
 
 __all__ = ["Model", "Sequential", "load"]
@@ -141,7 +141,6 @@ class Model(Layer):
         if validation_data is None and validation_split:
             (x, y), validation_data = _split_tail(x, y, validation_split)
         batches = self._batches(x, y, batch_size=batch_size, shuffle=shuffle)
-        check_targets(self.loss, y)
         validation = None
         if validation_data is not None:
             validation = self._batches(*validation_data, batch_size=max(batch_size, 256))
