@@ -27,7 +27,7 @@ def built(row: Row, dtype: str = "float64", device: str = "cpu") -> Any:
     xpnn.set_dtype(dtype)
     with xpnn.device(device):
         layer = row.make()
-        layer.ensure_built(row.shape) if not row.shape else layer(make(row.shape, device, dtype))
+        row.call(layer, row.inputs(device, dtype))
     for i, p in enumerate(layer.parameters()):
         p.data = make(p.shape, device, dtype, seed=i + 1) * 0.5
     return layer
@@ -37,34 +37,65 @@ def arguments(layer: Any) -> dict[str, Any]:
     return {name: p.data for name, p in layer.named_parameters().items()}
 
 
-def called(layer: Any, names: list[str]) -> Any:
-    """Return the layer as a function of its input and its parameters, with one random stream."""
+def called(row: Row, layer: Any, inputs: list[Any]) -> Any:
+    """Return a layer as a function of its floating-point inputs and of its parameters.
 
-    def f(x: Any, *values: Any) -> Any:
+    Every call starts with the same random stream.
+    """
+    names = list(arguments(layer))
+
+    def f(*values: Any) -> Any:
         xpnn.set_seed(7)
-        return xpnn.functional_call(layer, dict(zip(names, values, strict=True)), x)
+        given = list(inputs)
+        for i, x in zip(row.floats, values, strict=False):
+            given[i] = x
+        params = dict(zip(names, values[len(row.floats) :], strict=True))
+        return row.call(lambda *x, **kw: xpnn.functional_call(layer, params, *x, **kw), given)
 
     return f
 
 
+def differentiable(row: Row, layer: Any, inputs: list[Any]) -> list[Any]:
+    """Return what a function of :func:`called` takes."""
+    return [*(inputs[i] for i in row.floats), *arguments(layer).values()]
+
+
+def outputs_of(y: Any) -> tuple[Any, ...]:
+    return y if isinstance(y, tuple) else (y,)
+
+
+def one_or_all(values: list[Any]) -> Any:
+    return values[0] if len(values) == 1 else tuple(values)
+
+
+def gradients(row: Row, layer: Any, dtype: str) -> tuple[list[Any], list[Any]]:
+    """Return outputs, and the gradients of floating-point inputs and parameters, by our tape."""
+    inputs = row.inputs(dtype=dtype)
+    values = differentiable(row, layer, inputs)
+    y, pullback = xpnn.vjp(called(row, layer, inputs), *values)
+    found = pullback(one_or_all(row.upstream(dtype=dtype)))
+    return list(outputs_of(y)), list(found) if len(values) > 1 else [found]
+
+
 def test_gradients_equal_finite_differences_to_second_order(row: Row) -> None:
     layer = built(row)
-    values = arguments(layer)
-    xpnn.check_grad(
-        called(layer, list(values)), make(row.shape, dtype="float64"), *values.values(), order=2
-    )
+    inputs = row.inputs(dtype="float64")
+    f = called(row, layer, inputs)
+    xpnn.check_grad(f, *differentiable(row, layer, inputs), order=row.order)
 
 
 def test_gives_the_shape_and_keeps_the_dtype(row: Row, device: Any) -> None:
     for dtype in {"float32", double(device)}:
         layer = built(row, dtype, device)
-        y = layer(make(row.shape, device, dtype))
-        assert isinstance(y, xpnn.Tensor)
-        assert y.shape == row.output
-        assert y.dtype == dtype
-        assert y.device == device
-        dx = layer.backward(make(row.output, device, dtype, seed=3))
-        assert tuple(dx.shape) == row.shape
+        ys = outputs_of(row.call(layer, row.inputs(device, dtype)))
+        assert [y.shape for y in ys] == row.outputs
+        for y in ys:
+            assert isinstance(y, xpnn.Tensor)
+            assert y.dtype == dtype
+            assert y.device == device
+        dxs = outputs_of(layer.backward(*row.upstream(device, dtype)))
+        for i in row.positional:
+            assert tuple(dxs[i].shape) == row.specs[i]
         for p in layer.parameters():
             assert p.grad is not None
             assert p.grad.dtype == dtype
@@ -76,27 +107,28 @@ def test_is_the_same_on_every_device(row: Row, device: Any) -> None:
     results = []
     for layer, d in ((here, "cpu"), (there, device)):
         xpnn.set_seed(5)
-        y = layer(make(row.shape, d))
-        dx = layer.backward(make(row.output, d, seed=9))
-        results.append([to_numpy(v) for v in (y, dx, *layer.grads)])
+        ys = outputs_of(row.call(layer, row.inputs(d)))
+        dxs = outputs_of(layer.backward(*row.upstream(d)))
+        found = (*ys, *(dxs[i] for i in row.positional), *layer.grads)
+        results.append([to_numpy(v) for v in found])
     for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_backward_gives_what_vjp_gives_and_adds_up(row: Row) -> None:
     layer = built(row)
-    x, dy = make(row.shape, dtype="float64"), make(row.output, dtype="float64", seed=4)
-    names = list(arguments(layer))
-    _, pullback = xpnn.vjp(called(layer, names), x, *arguments(layer).values())
-    expected = pullback(dy)
-    expected = expected if names else (expected,)
+    _, expected = gradients(row, layer, "float64")
+    of_inputs = [expected[row.floats.index(i)] for i in row.positional]
+    of_parameters = expected[len(row.floats) :]
     for times in (1, 2):
         xpnn.set_seed(7)
-        layer(x)
-        dx = layer.backward(dy)
-        assert type(dx) is np.ndarray
-        for actual, wanted in zip((dx, *layer.grads), expected, strict=True):
-            assert_close(actual, wanted * (times if actual is not dx else 1), rtol=1e-10)
+        row.call(layer, row.inputs(dtype="float64"))
+        dxs = outputs_of(layer.backward(*row.upstream(dtype="float64")))
+        for i, wanted in zip(row.positional, of_inputs, strict=True):
+            assert type(dxs[i]) is np.ndarray
+            assert_close(dxs[i], wanted, rtol=1e-10, atol=1e-13)
+        for actual, wanted in zip(layer.grads, of_parameters, strict=True):
+            assert_close(actual, wanted * times, rtol=1e-10, atol=1e-13)
 
 
 @pytest.mark.oracle
@@ -108,27 +140,50 @@ def test_gradients_equal_those_of_torch_and_jax_through_the_same_formula(
     device = f"{library}:cpu"
     dtype = double(device)
     layer = built(row, dtype)
-    values = [make(row.shape, dtype=dtype), *arguments(layer).values()]
-    dy = make(row.output, dtype=dtype, seed=2)
-    f = called(layer, list(arguments(layer)))
-    _, pullback = xpnn.vjp(f, *values)
-    ours = pullback(dy) if len(values) > 1 else (pullback(dy),)
-    theirs = [xpnn.asarray(v, device=device) for v in values]
+    _, ours = gradients(row, layer, dtype)
+    inputs = row.inputs(device, dtype)
+    f = called(row, layer, inputs)
+    values = differentiable(row, layer, inputs)
+    values = [xpnn.asarray(v, device=device) for v in values]
+    dys = row.upstream(device, dtype)
     if library == "torch":
         import torch
 
-        theirs = [t.requires_grad_() for t in theirs]
-        y = f(*theirs)
-        assert isinstance(y, torch.Tensor)
-        grads = torch.autograd.grad(y, theirs, torch.from_numpy(dy), allow_unused=True)
+        values = [t.requires_grad_() for t in values]
+        ys = outputs_of(f(*values))
+        assert all(isinstance(y, torch.Tensor) for y in ys)
+        theirs = torch.autograd.grad(ys, values, dys, allow_unused=True)
     else:
         import jax
 
-        grads = jax.vjp(f, *theirs)[1](xpnn.asarray(dy, device=device))
+        theirs = jax.vjp(f, *values)[1](one_or_all(dys))
     tolerance = 1e-9 if dtype == "float64" else 2e-4
-    for a, b in zip(ours, grads, strict=True):
+    for a, b in zip(ours, theirs, strict=True):
         wanted = np.zeros_like(a) if b is None else to_numpy(b)
         np.testing.assert_allclose(a, wanted, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-10)])
+@pytest.mark.parametrize("row", [r for r in LAYERS if r.torch is not None], ids=str)
+def test_equals_the_formula_in_torch_with_all_gradients(
+    row: Row, dtype: str, tolerance: float
+) -> None:
+    torch = pytest.importorskip("torch")
+    layer = built(row, dtype)
+    ys, ours = gradients(row, layer, dtype)
+    inputs = [torch.tensor(x) for x in row.inputs(dtype=dtype)]
+    p = {name: torch.tensor(x) for name, x in arguments(layer).items()}
+    leaves = [*(inputs[i] for i in row.floats), *p.values()]
+    for leaf in leaves:
+        leaf.requires_grad_()
+    theirs = outputs_of(row.torch(torch, p, *inputs))
+    dys = [torch.tensor(dy) for dy in row.upstream(dtype=dtype)]
+    found = torch.autograd.grad(theirs, leaves, dys, allow_unused=True)
+    for a, b in zip([*ys, *ours], [*theirs, *found], strict=True):
+        wanted = np.zeros_like(a) if b is None else b.detach().numpy()
+        size = max(1.0, float(np.max(np.abs(wanted), initial=0.0)))
+        np.testing.assert_allclose(a, wanted, rtol=tolerance, atol=tolerance * size)
 
 
 def test_comes_back_from_json_and_state(row: Row) -> None:
@@ -137,35 +192,45 @@ def test_comes_back_from_json_and_state(row: Row) -> None:
     assert type(rebuilt) is type(layer)
     assert list(rebuilt.state_dict()) == list(layer.state_dict())
     rebuilt.load_state_dict(layer.state_dict())
-    x = make(row.shape)
-    assert_close(rebuilt.eval()(x), layer.eval()(x), rtol=0)
+    inputs = row.inputs()
+    again, before = row.call(rebuilt.eval(), inputs), row.call(layer.eval(), inputs)
+    for a, b in zip(outputs_of(again), outputs_of(before), strict=True):
+        assert_close(a, b, rtol=0)
 
 
 def test_evaluation_is_deterministic_and_training_is_as_the_row_says(row: Row) -> None:
     layer = built(row, "float32")
-    x = make(row.shape)
-    first, second = to_numpy(layer(x)), to_numpy(layer(x))
-    assert np.array_equal(first, second) is not row.random
+    inputs = row.inputs()
+
+    def value() -> Any:
+        return to_numpy(outputs_of(row.call(layer, inputs))[0])
+
+    assert np.array_equal(value(), value()) is not row.random
     layer.eval()
-    assert np.array_equal(to_numpy(layer(x)), to_numpy(layer(x)))
+    assert np.array_equal(value(), value())
     assert not any(part.training for part in layer.layers())
 
 
 def test_takes_strided_input_and_a_second_batch_of_another_size(row: Row) -> None:
     layer = built(row).eval()
-    x = make((2 * row.shape[0], *row.shape[1:]), dtype="float64")
-    strided = x[::2] if len(row.shape) > 1 else np.repeat(x, 2)[: 2 * row.shape[0] : 2]
-    assert_close(layer(strided), layer(np.ascontiguousarray(strided)), rtol=1e-12)
-    if len(row.shape) > 1:
-        assert layer(x[:1]).shape == (1, *row.output[1:])
-        assert layer(x[:0]).shape == (0, *row.output[1:])
+    twice = [np.concatenate([x, x]) for x in row.inputs(dtype="float64")]
+    strided = [x[::2] for x in twice]
+    plain = [np.ascontiguousarray(x) for x in strided]
+    pairs = zip(*(outputs_of(row.call(layer, x)) for x in (strided, plain)), strict=True)
+    for a, b in pairs:
+        assert_close(a, b, rtol=1e-12)
+    if row.batched:
+        for n in (1, 0):
+            ys = outputs_of(row.call(layer, [x[:n] for x in twice]))
+            assert [y.shape for y in ys] == [(n, *shape[1:]) for shape in row.outputs]
 
 
 def test_frozen_parameters_stay_and_gradients_flow_through(row: Row) -> None:
     layer = built(row).freeze()
-    layer(make(row.shape, dtype="float64"))
-    dx = layer.backward(make(row.output, dtype="float64"))
-    assert dx is not None
+    row.call(layer, row.inputs(dtype="float64"))
+    if row.positional:
+        dxs = outputs_of(layer.backward(*row.upstream(dtype="float64")))
+        assert all(dxs[i] is not None for i in row.positional)
     assert all(p.grad is None for p in layer.parameters())
     layer.unfreeze()
     assert all(p.requires_grad for p in layer.parameters())
@@ -175,21 +240,29 @@ def test_refuses_what_does_not_fit(row: Row) -> None:
     layer = built(row, "float32")
     for message, shape in row.wrong.items():
         with pytest.raises(ShapeError, match=message):
-            layer(make(shape))
-    if not isinstance(layer, (layers.Flatten, layers.Reshape)) and row.name != "chain":
-        with pytest.raises(DTypeError, match="expected floating-point x, got int64"):
-            layer(make(row.shape, dtype="int64", kind="ints"))
+            row.call(layer, row.inputs(shape=shape))
+    if row.floats and not row.any_dtype:
+        inputs = row.inputs()
+        inputs[row.floats[0]] = make(row.specs[row.floats[0]], dtype="int64", kind="ints")
+        with pytest.raises(DTypeError, match=r"expected floating-point \w+, got int64"):
+            row.call(layer, inputs)
 
 
 def test_moves_to_a_device_and_back(row: Row, device: Any) -> None:
     layer = built(row, "float32").eval()
-    before = to_numpy(layer(make(row.shape)))
+
+    def values(d: Any) -> list[Any]:
+        ys = outputs_of(row.call(layer, row.inputs(d)))
+        assert all(y.device == d for y in ys)
+        return [to_numpy(y) for y in ys]
+
+    before = values("cpu")
     layer.to(device)
-    after = layer(make(row.shape, device))
-    assert after.device == device
-    np.testing.assert_allclose(before, to_numpy(after), rtol=1e-5, atol=1e-6)
+    for a, b in zip(before, values(device), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     layer.to("cpu")
-    np.testing.assert_array_equal(before, to_numpy(layer(make(row.shape))))
+    for a, b in zip(before, values("cpu"), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 # --------------------------------------------------------------------------- what a layer is
@@ -339,3 +412,78 @@ def test_copies_and_pickles_keep_variables_variables() -> None:
         assert_close(twin(x), layer(x), rtol=0)
         twin.backward(np.ones((4, 2), np.float32))
         assert layer.weight.grad is None
+
+
+def test_penalties_are_sums_over_weights_of_all_layers_inside() -> None:
+    net = xpnn.Sequential(
+        [
+            layers.Dense(3, in_features=2, l1=0.5, activation="tanh"),
+            layers.Chain([layers.Dense(1, in_features=3, l1=0.25, l2=2.0)]),
+            layers.Activation("tanh"),
+        ]
+    )
+    a, b = (to_numpy(net.state_dict()[name]) for name in ("0.weight", "1.0.weight"))
+    expected = 0.5 * np.abs(a).sum() + 0.25 * np.abs(b).sum() + 2.0 * (b * b).sum()
+    assert float(net.penalties()) == pytest.approx(float(expected), rel=1e-6)
+    assert layers.Dense(2, in_features=2).penalties() is None
+    with pytest.raises(ConfigError, match=r"Dense: 'l2' must not be negative, got -1"):
+        layers.Dense(2, l2=-1)
+
+
+def test_penalties_are_part_of_the_loss_of_fit_and_evaluate() -> None:
+    x, y = make((6, 2)), make((6, 1), seed=1)
+    plain, held = (
+        xpnn.Sequential([layers.Dense(1, in_features=2, weight_init="ones", l2=l2)])
+        for l2 in (0.0, 0.5)
+    )
+    for net in (plain, held):
+        net.compile("mean_squared_error", xpnn.optim.SGD(0.1))
+    assert held.evaluate(x, y)["loss"] == pytest.approx(plain.evaluate(x, y)["loss"] + 1.0)
+    first = [net.fit(x, y, batch_size=6, verbose=0)["loss"][0] for net in (plain, held)]
+    assert first[1] == pytest.approx(first[0] + 1.0)
+    difference = to_numpy(plain[0].weight) - to_numpy(held[0].weight)
+    np.testing.assert_allclose(difference, 0.1 * 2 * 0.5, rtol=1e-5)  # lr times the slope of w^2/2
+
+
+def test_what_is_shared_is_shared_after_saving() -> None:
+    shared = layers.Dense(4, in_features=4)
+    net = layers.Chain([shared, layers.Dense(4, weight=shared.weight), shared])
+    again = Layer.from_config(json.loads(json.dumps(net.to_config())))
+    assert again[0] is again[2]
+    assert again[1].weight is again[0].weight
+    assert len(again.parameters()) == 3
+    with pytest.raises(ConfigError, match="'weight' is the parameter of a layer that is not part"):
+        layers.Dense(4, weight=shared.weight).to_config()
+
+
+def test_a_shared_weight_must_fit() -> None:
+    other = layers.Dense(3, in_features=4)
+    with pytest.raises(ShapeError, match=r"shape \(out_features, in_features\), got \(4, 3\)"):
+        layers.Dense(3, weight=other.weight, transposed=True)
+    with pytest.raises(ConfigError, match=r"must be the Parameter of a layer.*say transposed=True"):
+        layers.Dense(4, weight=other.weight.T)
+    with pytest.raises(ConfigError, match="'transposed' says how a shared weight lies"):
+        layers.Dense(4, transposed=True)
+
+
+def test_an_activation_may_have_arguments() -> None:
+    layer = layers.Activation(("softmax", {"axis": 0}))
+    again = Layer.from_config(json.loads(json.dumps(layer.to_config())))
+    assert_close(again(make((3, 2))), xpnn.activations.softmax(make((3, 2)), axis=0))
+    with pytest.raises(ConfigError, match=r"activation 'softmax' with \{'axes': 0\}: got an unexp"):
+        layers.Activation(("softmax", {"axes": 0}))
+
+
+def test_layers_are_told_of_every_update() -> None:
+    class Counting(layers.Dense):
+        updates = 0
+
+        def on_update(self) -> None:
+            self.updates += 1
+
+    net = layers.Chain([layers.Chain([Counting(2)]), layers.Activation("tanh")])
+    optimizer = xpnn.optim.SGD(0.1)
+    for _ in range(3):
+        ops.sum(net(make((3, 2)))).backward()
+        optimizer.step(net)
+    assert net[0][0].updates == 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +30,9 @@ _BY_NAME: dict[str, Callable[[Array], Array]] = {
 
 
 def get(activation: Any) -> Callable[[Array], Array]:
-    """Return the activation function of a name; None is linear, what can be called is one already.
+    """Return the activation function of a name, or of a pair of a name and its arguments.
+
+    None is linear; what can be called is an activation already.
 
     Examples
     --------
@@ -36,10 +40,17 @@ def get(activation: Any) -> Callable[[Array], Array]:
     >>> from xpnn import activations
     >>> activations.get("relu")(np.asarray([-1.0, 2.0]))
     array([0., 2.])
+    >>> activations.get(("softmax", {"axis": 0}))(np.zeros(2))
+    array([0.5, 0.5])
     """
     if activation is None:
         return linear
-    return by_name("activation", activation, _BY_NAME)
+    return by_name("activation", activation, _BY_NAME, _with_arguments)
+
+
+def _with_arguments(f: Callable[..., Array], **arguments: Any) -> Callable[[Array], Array]:
+    inspect.signature(f).bind(None, **arguments)  # a wrong name is an error now, not at the call
+    return functools.partial(f, **arguments)
 
 
 def name_of(activation: Any) -> str | None:

@@ -16,8 +16,8 @@ no parameters but belong to its state (running statistics) are named in ``buffer
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from xpnn import backend
 from xpnn._dtypes import as_dtype
@@ -25,37 +25,16 @@ from xpnn.autograd import tape
 from xpnn.autograd.record import backward, wrap
 from xpnn.autograd.tape import Leaf
 from xpnn.autograd.tensor import Tensor, seed
-from xpnn.errors import ConfigError, DataError, GraphError
-from xpnn.layers.config import decode, encode, registry
+from xpnn.errors import ConfigError, GraphError
+from xpnn.layers import config
+from xpnn.layers.parts import Parameter, Parts
 
 __all__ = ["Layer", "Parameter"]
 
 Array = Any
 
 
-class Parameter(Tensor):
-    """A Tensor that a layer owns and an optimizer changes.
-
-    Parameters
-    ----------
-    array : array
-    trainable : bool
-        Whether it collects gradients.
-
-    Examples
-    --------
-    >>> from xpnn.layers import Parameter
-    >>> Parameter([1.0, 2.0]).requires_grad
-    True
-    """
-
-    __slots__ = ()
-
-    def __init__(self, array: Any, trainable: bool = True) -> None:
-        super().__init__(array, requires_grad=trainable)
-
-
-class Layer:
+class Layer(Parts):
     """Base of all layers.
 
     Subclasses write ``forward(self, *inputs)`` and, if they have parameters whose sizes depend on
@@ -69,19 +48,17 @@ class Layer:
         Names of the attributes that hold state besides parameters; a class attribute.
     """
 
-    buffers: ClassVar[tuple[str, ...]] = ()
     training: bool = True
     _config: dict[str, Any]
     _shapes: tuple[tuple[int, ...], ...] | None = None
     _dtypes: tuple[str, ...] = ()
     _tracks: bool = True
-    _device: Any = None
     _frozen: bool = False
     _call: Any = None  # inputs and outputs of the last outermost call, for backward()
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        registry[cls.__name__] = cls
+        config.registry[cls.__name__] = cls
 
     def __new__(cls, *args: Any, **params: Any) -> Any:
         layer = super().__new__(cls)
@@ -112,7 +89,7 @@ class Layer:
             arrays = [x for x in inputs if hasattr(x, "shape")]
             self.ensure_built(*(tuple(x.shape) for x in arrays))
             self._dtypes = tuple(as_dtype(x.dtype).name for x in arrays)
-        if self._tracks and inputs and tape._recording.get() and _off_tape(inputs[0]):
+        if self._tracks and inputs and tape._recording.get() and not _on_tape(inputs[0]):
             return self._outermost(inputs, options)
         return self.forward(*inputs, **options)
 
@@ -125,6 +102,36 @@ class Layer:
             self._shapes = shapes
             if self._frozen:
                 self.freeze()
+
+    def penalty(self) -> Any:
+        """Return what the layer adds to a loss in training, such as weight decay, or None.
+
+        Of this layer alone; :meth:`penalties` adds up those of the layers inside.
+        """
+        return None
+
+    def penalties(self) -> Any:
+        """Return the sum of the penalties of this layer and of those inside, or None.
+
+        ``fit`` and ``evaluate`` add it to the loss; a loop of one's own does so itself.
+
+        Examples
+        --------
+        >>> from xpnn import layers
+        >>> layer = layers.Dense(2, in_features=3, weight_init="ones", l2=0.5)
+        >>> float(layer.penalties())
+        3.0
+        """
+        found = [p for p in (layer.penalty() for layer in self.layers()) if p is not None]
+        return sum(found[1:], found[0]) if found else None
+
+    def on_update(self) -> None:
+        """See to the layer's own parameters after an optimizer has changed them."""
+
+    def after_update(self) -> None:
+        """Call :meth:`on_update` of this layer and of those inside; ``optimizer.step`` does."""
+        for layer in self.layers():
+            layer.on_update()
 
     def _outermost(self, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
         # The inputs are noted on the tape as places from which nobody wants a gradient, unless
@@ -182,71 +189,6 @@ class Layer:
         )
         return dx[0] if len(dx) == 1 else dx
 
-    # ------------------------------------------------------------------------------ parts
-
-    def _parts(self) -> Iterator[tuple[str, Any]]:
-        """Yield own parameters, layers and buffers by name, in the order they were set."""
-        for name, value in vars(self).items():
-            if isinstance(value, (Parameter, Layer)) or name in self.buffers:
-                yield name, value
-            elif isinstance(value, (list, tuple)):
-                for i, item in enumerate(value):
-                    if isinstance(item, (Parameter, Layer)):
-                        yield f"{name}.{i}", item
-
-    def layers(self) -> Iterator[Layer]:
-        """Yield this layer and every layer inside it, outermost first, each once."""
-        seen: set[int] = set()
-        stack: list[Layer] = [self]
-        while stack:
-            layer = stack.pop()
-            if id(layer) not in seen:
-                seen.add(id(layer))
-                yield layer
-                stack.extend(reversed([p for _, p in layer._parts() if isinstance(p, Layer)]))
-
-    def _named(self, prefix: str = "") -> Iterator[tuple[str, Layer, str, Any]]:
-        """Yield name, owner, attribute and value of every parameter and buffer."""
-        for name, value in self._parts():
-            if isinstance(value, Layer):
-                yield from value._named(f"{prefix}{name}.")
-            else:
-                yield prefix + name, self, name, value
-
-    def named_parameters(self) -> dict[str, Parameter]:
-        """Return the parameters by name, such as ``"0.weight"``, each once."""
-        seen: set[int] = set()
-        found = {}
-        for name, _, _, value in self._named():
-            if isinstance(value, Parameter) and id(value) not in seen:
-                seen.add(id(value))
-                found[name] = value
-        return found
-
-    def parameters(self) -> list[Parameter]:
-        """Return all parameters, each once, in the order in which they were made."""
-        return list(self.named_parameters().values())
-
-    @property
-    def params(self) -> list[Parameter]:
-        """All parameters."""
-        return self.parameters()
-
-    @property
-    def grads(self) -> list[Any]:
-        """The gradient of each parameter, or None."""
-        return [p.grad for p in self.parameters()]
-
-    @property
-    def param_grads(self) -> list[tuple[Parameter, Any]]:
-        """Pairs of a parameter and its gradient."""
-        return [(p, p.grad) for p in self.parameters()]
-
-    def zero_grad(self) -> None:
-        """Forget the gradients that have arrived."""
-        for p in self.parameters():
-            p.grad = None
-
     # ----------------------------------------------------------------------------- switches
 
     def train(self, on: bool = True) -> Any:
@@ -274,80 +216,19 @@ class Layer:
             p.requires_grad = not frozen
         return self
 
-    def to(self, device: Any) -> Any:
-        """Move parameters, gradients and buffers to a device; returns the layer."""
-        target = backend.as_device(device)
-        for layer in self.layers():
-            layer._device = target
-        for _, owner, name, value in self._named():
-            if isinstance(value, Parameter):
-                value.data = backend.to_device(value.data, target)
-                if value.grad is not None:
-                    value.grad = backend.to_device(value.grad.detach(), target)
-            elif value is not None:
-                setattr(owner, name, backend.to_device(value, target))
-        return self
-
-    # -------------------------------------------------------------------------------- state
-
-    def state_dict(self) -> dict[str, Array]:
-        """Return parameters and buffers by name: raw arrays, not copies."""
-        return {name: backend.unwrap(value) for name, _, _, value in self._named()}
-
-    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
-        """Copy values into parameters and buffers, each to the device and dtype it has there.
-
-        Raises
-        ------
-        DataError
-            If names are missing or unexpected (with ``strict``), or shapes differ: all are listed,
-            and nothing is loaded.
-        """
-        own = {name: (owner, attribute, v) for name, owner, attribute, v in self._named()}
-        wrong = [f"missing {name}" for name in own if name not in state] if strict else []
-        wrong += [f"unexpected {name}" for name in state if name not in own] if strict else []
-        for name in own.keys() & state.keys():
-            expected, got = tuple(own[name][2].shape), tuple(state[name].shape)
-            if expected != got:
-                wrong.append(f"{name}: expected shape {expected}, got {got}")
-        if wrong:
-            hint = "" if own else " The layer has no parameters yet: call it once to build it."
-            msg = f"{type(self).__name__}.load_state_dict: {'; '.join(sorted(wrong))}.{hint}"
-            raise DataError(msg)
-        for name in own.keys() & state.keys():
-            owner, attribute, old = own[name]
-            raw = backend.unwrap(old)
-            new = backend.asarray(
-                backend.to_numpy(state[name]),
-                device=backend.device_of(raw), dtype=raw.dtype, copy=True,
-            )  # fmt: skip
-            if isinstance(old, Parameter):
-                old.data = new
-            else:
-                setattr(owner, attribute, new)
+    # ------------------------------------------------------------------------ configuration
 
     def to_config(self) -> dict[str, Any]:
         """Return class, arguments and input shapes as a JSON dict, from which it can be rebuilt."""
-        config: dict[str, Any] = {"class": type(self).__name__}
-        config["config"] = {k: encode(v, type(self).__name__, k) for k, v in self._config.items()}
-        if self._shapes is not None:
-            config["shapes"] = [list(shape) for shape in self._shapes]
-            config["dtypes"] = list(self._dtypes)
-        return config
+        return config.encode_layer(self)
 
     @staticmethod
-    def from_config(config: Mapping[str, Any]) -> Any:
+    def from_config(config_dict: Mapping[str, Any]) -> Any:
         """Rebuild a layer from :meth:`to_config`; its parameters have new initial values."""
-        cls = registry.get(config.get("class", ""))
-        if cls is None:
-            msg = f"no layer class {config.get('class')!r} is defined; import its module first."
-            raise ConfigError(msg)
-        layer = cls(**{name: decode(v) for name, v in config["config"].items()})
+        layer = config.decode_layer(config_dict)
         if not isinstance(layer, Layer):
-            msg = f"{config['class']!r} is not a layer."
+            msg = f"{config_dict['class']!r} is not a layer."
             raise ConfigError(msg)
-        if "shapes" in config:
-            layer._rebuild(config["shapes"], config["dtypes"])
         return layer
 
     def _rebuild(self, shapes: Any, dtypes: Any) -> None:
@@ -375,18 +256,13 @@ class Layer:
         return f"{type(self).__name__}({given})"
 
 
-registry["Layer"] = Layer
-
-
-def _off_tape(x: Any) -> bool:
-    if isinstance(x, Tensor):
-        return x.vertex is None
-    return hasattr(x, "shape")
+def _on_tape(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.vertex is not None
 
 
 def _track(x: Any) -> Any:
     """Return ``x`` at a place of its own on the tape from which no gradient is wanted by itself."""
-    if not _off_tape(x):
+    if _on_tape(x) or not hasattr(x, "shape"):
         return x
     raw = backend.unwrap(x)
     return wrap(raw, Leaf(wanted=False) if as_dtype(raw.dtype).is_inexact else None)

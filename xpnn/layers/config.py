@@ -1,17 +1,74 @@
-"""Arguments of layers as JSON, and back."""
+"""Layers as JSON, and back.
+
+What is shared stays shared: a layer or a parameter that was met before is written as a reference to
+it. Layers are counted in the order in which they are finished, which is the same in writing and in
+reading: those among a layer's arguments come before the layer itself.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from xpnn import activations, initializers
 from xpnn._dtypes import DType
 from xpnn.errors import ConfigError
+from xpnn.layers.parts import Parameter, Parts
 
-__all__ = ["decode", "encode", "registry"]
+__all__ = ["decode", "decode_layer", "encode", "encode_layer", "registry"]
 
 registry: dict[str, Any] = {}  # every layer class, by name
+_finished: ContextVar[list[Any] | None] = ContextVar("xpnn_finished_layers", default=None)
+
+
+@contextmanager
+def _counting() -> Iterator[list[Any]]:
+    """Yield the layers finished so far; a new list for the outermost one."""
+    done = _finished.get()
+    if done is not None:
+        yield done
+        return
+    done = []
+    token = _finished.set(done)
+    try:
+        yield done
+    finally:
+        _finished.reset(token)
+
+
+def encode_layer(layer: Any) -> dict[str, Any]:
+    """Return class, arguments and input shapes of a layer as JSON."""
+    with _counting() as done:
+        for i, other in enumerate(done):
+            if other is layer:
+                return {"same": i}
+        name = type(layer).__name__
+        arguments = {k: encode(v, name, k) for k, v in layer._config.items()}
+        config: dict[str, Any] = {"class": name, "config": arguments}
+        if layer._shapes is not None:
+            config["shapes"] = [list(shape) for shape in layer._shapes]
+            config["dtypes"] = list(layer._dtypes)
+        done.append(layer)
+        return config
+
+
+def decode_layer(config: Mapping[str, Any]) -> Any:
+    """Return the layer that :func:`encode_layer` wrote, built if it was."""
+    with _counting() as done:
+        if "same" in config:
+            return done[config["same"]]
+        cls = registry.get(config.get("class", ""))
+        if cls is None:
+            msg = f"no layer class {config.get('class')!r} is defined; import its module first."
+            raise ConfigError(msg)
+        layer = cls(**{name: decode(v) for name, v in config["config"].items()})
+        if "shapes" in config:
+            layer._rebuild(config["shapes"], config["dtypes"])
+        done.append(layer)
+        return layer
 
 
 def encode(value: Any, owner: str, name: str) -> Any:
@@ -30,8 +87,10 @@ def encode(value: Any, owner: str, name: str) -> Any:
         return {"dict": {k: encode(v, owner, name) for k, v in value.items()}}
     if isinstance(value, DType):
         return value.name
-    if hasattr(value, "to_config"):
-        return {"layer": value.to_config()}
+    if isinstance(value, Parts):
+        return {"layer": encode_layer(value)}
+    if isinstance(value, Parameter):
+        return {"parameter": _reference(value, owner, name)}
     if isinstance(value, initializers.Initializer) and is_dataclass(value):
         return {"initializer": type(value).__name__, **asdict(value)}
     if callable(value) and (known := activations.name_of(value)) is not None:
@@ -39,6 +98,19 @@ def encode(value: Any, owner: str, name: str) -> Any:
     msg = (
         f"{owner}: the argument {name!r} is a {type(value).__name__}, which a JSON configuration"
         " cannot hold. Name it by a string, or write a Layer class of your own."
+    )
+    raise ConfigError(msg)
+
+
+def _reference(parameter: Parameter, owner: str, name: str) -> list[Any]:
+    """Return the number of the layer that owns a parameter, and the name it has there."""
+    for i, layer in enumerate(_finished.get() or []):
+        for part, value in layer._parts():
+            if value is parameter:
+                return [i, part]
+    msg = (
+        f"{owner}: {name!r} is the parameter of a layer that is not part of this configuration, or"
+        " comes later in it. Save the model that holds both."
     )
     raise ConfigError(msg)
 
@@ -52,7 +124,10 @@ def decode(value: Any) -> Any:
     if "dict" in value:
         return {k: decode(v) for k, v in value["dict"].items()}
     if "layer" in value:
-        return registry["Layer"].from_config(value["layer"])
+        return decode_layer(value["layer"])
+    if "parameter" in value:
+        i, part = value["parameter"]
+        return dict((_finished.get() or [])[i]._parts())[part]
     if value.get("initializer") in initializers.__all__:
         values = dict(value)
         return getattr(initializers, values.pop("initializer"))(**values)

@@ -9,6 +9,7 @@ from xpnn import functional as F
 from xpnn._dtypes import as_dtype
 from xpnn.errors import ConfigError, DTypeError, ShapeError
 from xpnn.layers.base import Layer, Parameter
+from xpnn.layers.penalties import decay, decayed
 
 __all__ = ["Activation", "Dense", "require_floats"]
 
@@ -40,6 +41,13 @@ class Dense(Layer):
         Whether to add b.
     weight_init, bias_init : str or Initializer
         Glorot & Bengio 2010, uniform, and zeros by default.
+    l1, l2 : float
+        Add :math:`l_1 \sum |W| + l_2 \sum W^2` to the loss; see :meth:`Layer.penalties`.
+    weight : Parameter, optional
+        The weight of another layer, which this one shares (weight tying).
+    transposed : bool
+        Whether the shared weight is of shape (out_features, in_features), as that of the encoder of
+        an autoencoder, or an embedding, is for the layer that decodes.
 
     Attributes
     ----------
@@ -66,6 +74,10 @@ class Dense(Layer):
         bias: bool = True,
         weight_init: Any = "glorot_uniform",
         bias_init: Any = "zeros",
+        l1: float = 0.0,
+        l2: float = 0.0,
+        weight: Parameter | None = None,
+        transposed: bool = False,
     ) -> None:
         for name, n in (("out_features", out_features), ("in_features", in_features)):
             if n is not None and n < 1:
@@ -76,15 +88,43 @@ class Dense(Layer):
         self.use_bias = bias
         self.weight_init = initializers.get(weight_init)
         self.bias_init = initializers.get(bias_init)
+        self.l1, self.l2 = decay("Dense", l1, l2)
+        self._shared, self.transposed = weight, transposed
+        if weight is not None:
+            in_features = self._of_shared(weight)
+        elif transposed:
+            msg = "Dense: 'transposed' says how a shared weight lies; give it as 'weight'."
+            raise ConfigError(msg)
         if in_features is not None:
             self.ensure_built((1, in_features))
+
+    def _of_shared(self, weight: Any) -> int:
+        """Return how many inputs a shared weight takes, after looking at it."""
+        if not isinstance(weight, Parameter):
+            msg = (
+                "Dense: 'weight' must be the Parameter of a layer, such as other.weight, got"
+                f" {type(weight).__name__}. For the transpose, say transposed=True."
+            )
+            raise ConfigError(msg)
+        shape = weight.shape[::-1] if self.transposed else weight.shape
+        wanted = (self.in_features or shape[0], self.out_features)
+        if tuple(shape) != wanted:
+            way = (
+                "(out_features, in_features)" if self.transposed else "(in_features, out_features)"
+            )
+            msg = f"Dense: expected a shared weight of shape {way}, got {tuple(weight.shape)}."
+            raise ShapeError(msg)
+        return int(shape[0])
 
     def build(self, shape: tuple[int, ...]) -> None:
         if not shape:
             msg = "Dense: expected x with at least one axis, got a scalar."
             raise ShapeError(msg)
         self.in_features = self.in_features or shape[-1]
-        self.weight = Parameter(self.weight_init((self.in_features, self.out_features)))
+        weight = self._shared
+        if weight is None:
+            weight = Parameter(self.weight_init((self.in_features, self.out_features)))
+        self.weight = weight
         self.bias = Parameter(self.bias_init((self.out_features,))) if self.use_bias else None
 
     def forward(self, x: Array) -> Array:
@@ -97,7 +137,11 @@ class Dense(Layer):
                 msg += " Flatten the images first, for example with layers.Flatten()."
             raise ShapeError(msg)
         require_floats("Dense", x)
-        return self.activation(F.linear(x, self.weight, self.bias))
+        weight = self.weight.T if self.transposed else self.weight
+        return self.activation(F.linear(x, weight, self.bias))
+
+    def penalty(self) -> Any:
+        return decayed(self.weight, self.l1, self.l2)
 
 
 class Activation(Layer):

@@ -161,6 +161,8 @@ class Optimizer(Saveable):
         for param, grad in zip(params, grads, strict=True):
             if grad is not None:
                 param.grad = None
+        if hasattr(model, "after_update"):
+            model.after_update()
 
     def update(self, params: Any, grads: Any) -> None:
         """Update parameters with given gradients; all are checked before the first is changed.

@@ -140,9 +140,11 @@ def measure(model: Any, batches: Iterable[Any], loss: Any, measures: dict[str, A
     means = Means()
     try:
         with no_grad():
+            penalty = model.penalties()
             for x, y in batches:
                 predictions = model(*_inputs(x))
-                values = {"loss": unwrap(loss(predictions, y))}
+                value = loss(predictions, y)
+                values = {"loss": unwrap(value if penalty is None else value + penalty)}
                 values |= {name: unwrap(f(predictions, y)) for name, f in measures.items()}
                 means.add(values, _examples(y))
     finally:

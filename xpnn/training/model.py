@@ -155,6 +155,8 @@ class Model(Layer):
         """Take one step on a batch; return loss and metrics as arrays on the device."""
         predictions = self(*x) if isinstance(x, tuple) else self(x)
         value = loss(predictions, y)
+        if (penalty := self.penalties()) is not None:
+            value = value + penalty
         value.backward()
         self.optimizer.step(self)
         with no_grad():

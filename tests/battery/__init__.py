@@ -1,0 +1,26 @@
+"""The table of layers: a row each, which every check of ``test_layers.py`` runs through."""
+
+from __future__ import annotations
+
+from battery import (
+    containers,
+    convolution,
+    dense,
+    dropout,
+    normalization,
+    pooling,
+    shape,
+)
+from battery.row import Bools, Ints, Row
+
+__all__ = ["LAYERS", "Bools", "Ints", "Row"]
+
+LAYERS = [
+    *dense.ROWS,
+    *shape.ROWS,
+    *dropout.ROWS,
+    *convolution.ROWS,
+    *pooling.ROWS,
+    *normalization.ROWS,
+    *containers.ROWS,
+]

@@ -1,0 +1,160 @@
+"""What a layer is made of: parameters, layers and buffers, by name; moving and loading them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from xpnn import backend
+from xpnn.autograd.tensor import Tensor
+from xpnn.errors import DataError
+
+__all__ = ["Parameter", "Parts"]
+
+Array = Any
+
+
+class Parameter(Tensor):
+    """A Tensor that a layer owns and an optimizer changes.
+
+    Parameters
+    ----------
+    array : array
+    trainable : bool
+        Whether it collects gradients.
+
+    Examples
+    --------
+    >>> from xpnn.layers import Parameter
+    >>> Parameter([1.0, 2.0]).requires_grad
+    True
+    """
+
+    __slots__ = ()
+
+    def __init__(self, array: Any, trainable: bool = True) -> None:
+        super().__init__(array, requires_grad=trainable)
+
+
+class Parts:
+    """The tree of a layer's parts: the half of :class:`Layer` that computes nothing."""
+
+    buffers: ClassVar[tuple[str, ...]] = ()
+    _device: Any = None
+
+    # ------------------------------------------------------------------------------ parts
+
+    def _parts(self) -> Iterator[tuple[str, Any]]:
+        """Yield own parameters, layers and buffers by name, in the order they were set."""
+        for name, value in vars(self).items():
+            if isinstance(value, (Parameter, Parts)) or name in self.buffers:
+                yield name, value
+            elif isinstance(value, (list, tuple)):
+                for i, item in enumerate(value):
+                    if isinstance(item, (Parameter, Parts)):
+                        yield f"{name}.{i}", item
+
+    def layers(self) -> Iterator[Any]:
+        """Yield this layer and every layer inside it, outermost first, each once."""
+        seen: set[int] = set()
+        stack: list[Any] = [self]
+        while stack:
+            layer = stack.pop()
+            if id(layer) not in seen:
+                seen.add(id(layer))
+                yield layer
+                stack.extend(reversed([p for _, p in layer._parts() if isinstance(p, Parts)]))
+
+    def _named(self, prefix: str = "") -> Iterator[tuple[str, Any, str, Any]]:
+        """Yield name, owner, attribute and value of every parameter and buffer."""
+        for name, value in self._parts():
+            if isinstance(value, Parts):
+                yield from value._named(f"{prefix}{name}.")
+            else:
+                yield prefix + name, self, name, value
+
+    def named_parameters(self) -> dict[str, Parameter]:
+        """Return the parameters by name, such as ``"0.weight"``, each once."""
+        seen: set[int] = set()
+        found = {}
+        for name, _, _, value in self._named():
+            if isinstance(value, Parameter) and id(value) not in seen:
+                seen.add(id(value))
+                found[name] = value
+        return found
+
+    def parameters(self) -> list[Parameter]:
+        """Return all parameters, each once, in the order in which they were made."""
+        return list(self.named_parameters().values())
+
+    @property
+    def params(self) -> list[Parameter]:
+        """All parameters."""
+        return self.parameters()
+
+    @property
+    def grads(self) -> list[Any]:
+        """The gradient of each parameter, or None."""
+        return [p.grad for p in self.parameters()]
+
+    @property
+    def param_grads(self) -> list[tuple[Parameter, Any]]:
+        """Pairs of a parameter and its gradient."""
+        return [(p, p.grad) for p in self.parameters()]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients that have arrived."""
+        for p in self.parameters():
+            p.grad = None
+
+    def to(self, device: Any) -> Any:
+        """Move parameters, gradients and buffers to a device; returns the layer."""
+        target = backend.as_device(device)
+        for layer in self.layers():
+            layer._device = target
+        for _, owner, name, value in self._named():
+            if isinstance(value, Parameter):
+                value.data = backend.to_device(value.data, target)
+                if value.grad is not None:
+                    value.grad = backend.to_device(value.grad.detach(), target)
+            elif value is not None:
+                setattr(owner, name, backend.to_device(value, target))
+        return self
+
+    # -------------------------------------------------------------------------------- state
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return parameters and buffers by name: raw arrays, not copies."""
+        return {name: backend.unwrap(value) for name, _, _, value in self._named()}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Copy values into parameters and buffers, each to the device and dtype it has there.
+
+        Raises
+        ------
+        DataError
+            If names are missing or unexpected (with ``strict``), or shapes differ: all are listed,
+            and nothing is loaded.
+        """
+        own = {name: (owner, attribute, v) for name, owner, attribute, v in self._named()}
+        wrong = [f"missing {name}" for name in own if name not in state] if strict else []
+        wrong += [f"unexpected {name}" for name in state if name not in own] if strict else []
+        for name in own.keys() & state.keys():
+            expected, got = tuple(own[name][2].shape), tuple(state[name].shape)
+            if expected != got:
+                wrong.append(f"{name}: expected shape {expected}, got {got}")
+        if wrong:
+            hint = "" if own else " The layer has no parameters yet: call it once to build it."
+            msg = f"{type(self).__name__}.load_state_dict: {'; '.join(sorted(wrong))}.{hint}"
+            raise DataError(msg)
+        for name in own.keys() & state.keys():
+            owner, attribute, old = own[name]
+            raw = backend.unwrap(old)
+            new = backend.asarray(
+                backend.to_numpy(state[name]),
+                device=backend.device_of(raw), dtype=raw.dtype, copy=True,
+            )  # fmt: skip
+            if isinstance(old, Parameter):
+                old.data = new
+            else:
+                setattr(owner, attribute, new)
