@@ -10,6 +10,8 @@ from battery import (
     normalization,
     pooling,
     shape,
+    sparse,
+    unsupervised,
 )
 from battery.row import Bools, Ints, Row
 
@@ -23,4 +25,6 @@ LAYERS = [
     *pooling.ROWS,
     *normalization.ROWS,
     *containers.ROWS,
+    *sparse.ROWS,
+    *unsupervised.ROWS,
 ]

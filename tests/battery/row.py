@@ -45,7 +45,8 @@ class Row:
     output : shape or list of shapes
     torch : callable, optional
         ``f(torch, p, *inputs)``: an independent formula in PyTorch's functions; ``p`` holds the
-        layer's parameters by name, in xpnn's layout. Compared with all gradients, in training mode.
+        layer's parameters and buffers by name, in xpnn's layout. Compared with all gradients, in
+        training mode.
     random : bool
         Whether calls in training differ.
     batch : bool
@@ -60,6 +61,8 @@ class Row:
         Whether the layer takes integers too: it computes nothing.
     order : int
         Up to which derivative the gradients are checked; 1 where the second does not exist.
+    unused : tuple of str
+        Parameters that the output does not depend on, and that get no gradient from it.
     """
 
     name: str
@@ -74,6 +77,7 @@ class Row:
     wrong: dict[str, Any] = field(default_factory=dict)
     any_dtype: bool = False
     order: int = 2
+    unused: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.name
