@@ -143,7 +143,10 @@ def test_it_evolves_after_so_many_updates_in_training_only() -> None:
     layer.eval()
     assert stepped(layer, 3).mask is kept
     layer.train().freeze()
-    layer.after_update()
+    net = layers.Chain([layer, layers.Dense(1, in_features=9)])
+    for _ in range(3):
+        ops.sum(net(make((4, 12)))).backward()
+        optim.SGD(0.1).step(net)
     assert layer.mask is kept
     layer.unfreeze()
     assert (stepped(layer, 2).mask != kept).any()
