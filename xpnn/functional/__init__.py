@@ -18,18 +18,28 @@ from xpnn.functional.neural import (
     softmax_cross_entropy,
     tanh,
 )
-from xpnn.functional.normalization import batch_norm
+from xpnn.functional.normalization import (
+    batch_norm,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    rms_norm,
+)
 
 __all__ = [
     "avg_pool2d",
     "batch_norm",
     "conv2d",
     "dropout",
+    "group_norm",
+    "instance_norm",
+    "layer_norm",
     "linear",
     "log_softmax",
     "logsumexp",
     "max_pool2d",
     "relu",
+    "rms_norm",
     "sigmoid",
     "softmax",
     "softmax_cross_entropy",

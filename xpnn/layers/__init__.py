@@ -9,7 +9,7 @@ from xpnn.layers.containers import Chain
 from xpnn.layers.conv import Conv2D
 from xpnn.layers.dense import Activation, Dense
 from xpnn.layers.dropout import Dropout
-from xpnn.layers.normalization import BatchNorm
+from xpnn.layers.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from xpnn.layers.pooling import AvgPool2D, MaxPool2D
 from xpnn.layers.rbm import RBM
 from xpnn.layers.shape import Flatten, Reshape
@@ -27,9 +27,13 @@ __all__ = [
     "Dense",
     "Dropout",
     "Flatten",
+    "GroupNorm",
+    "InstanceNorm",
     "Layer",
+    "LayerNorm",
     "MaxPool2D",
     "Parameter",
+    "RMSNorm",
     "Reshape",
     "SparseEvolution",
     "Unsupervised",

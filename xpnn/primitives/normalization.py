@@ -1,4 +1,4 @@
-"""Batch normalization: with the statistics of the batch, and with given ones."""
+"""Normalization over any axes, and of batches: with their own statistics, or with given ones."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 from xpnn import backend
 from xpnn._dtypes import DTYPES, as_dtype
 from xpnn.errors import ShapeError
-from xpnn.primitives.base import primitive
+from xpnn.primitives.base import primitive, unbroadcast
 
-__all__ = ["batch_norm", "batch_norm_inference"]
+__all__ = ["batch_norm", "batch_norm_inference", "normalize"]
 
 Array = Any
 Shape = tuple[int, ...]
@@ -48,6 +48,70 @@ def _wide(xp: Any, x: Array) -> Array:
 
 def _like(xp: Any, x: Array, dtype: Any) -> Array:
     return x if x.dtype == dtype else xp.astype(x, dtype)
+
+
+@primitive(residual=True)
+def normalize(
+    xp: Any,
+    x: Array,
+    scale: Array | None,
+    shift: Array | None,
+    /,
+    *,
+    axes: tuple[int, ...],
+    epsilon: float = 1e-5,
+    centered: bool = True,
+) -> tuple[Array, tuple[Array | None, Array]]:
+    r"""Normalise over axes: what layer, group, instance and RMS normalization have in common.
+
+    .. math:: y = \gamma \hat x + \beta, \quad
+              \hat x = \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}}, \quad
+              \mu = \frac1n \sum x, \quad \sigma^2 = \frac1n \sum (x - \mu)^2
+
+    with :math:`\mu = 0` if not ``centered``. x, scale and shift (or None), which broadcast against
+    x -> y like x. The sums are over the n elements along ``axes``, in float32 at least, and the
+    variance is that of the deviations. What is kept is the mean, and one over the standard
+    deviation.
+    """
+    wide = _wide(xp, x)
+    mean = xp.mean(wide, axis=axes, keepdims=True) if centered else None
+    deviation = wide if mean is None else wide - mean
+    inverse = 1.0 / xp.sqrt(xp.mean(deviation * deviation, axis=axes, keepdims=True) + epsilon)
+    y = deviation * inverse
+    if scale is not None:
+        y = y * scale
+    if shift is not None:
+        y = y + shift
+    return _like(xp, y, x.dtype), (mean, inverse)
+
+
+@normalize.vjp
+def _normalize_vjp(
+    xp: Any,
+    g: Array,
+    needs: list[bool],
+    res: tuple[Array | None, Array],
+    x: Array,
+    scale: Array | None,
+    shift: Array | None,
+    axes: tuple[int, ...],
+) -> tuple[Array | None, ...]:
+    # dx = (h - mean(h) - x^ mean(h x^)) / sigma, where h = g gamma; without mean(h) if mu = 0
+    mean, inverse = res
+    g, wide = _wide(xp, g), _wide(xp, x)
+    normal = (wide if mean is None else wide - mean) * inverse
+    dx = d_scale = d_shift = None
+    if needs[0]:
+        h = g if scale is None else g * scale
+        dx = h - normal * xp.mean(h * normal, axis=axes, keepdims=True)
+        if mean is not None:
+            dx = dx - xp.mean(h, axis=axes, keepdims=True)
+        dx = _like(xp, dx * inverse, x.dtype)
+    if needs[1] and scale is not None:
+        d_scale = _like(xp, unbroadcast(xp, g * normal, scale.shape), scale.dtype)
+    if needs[2] and shift is not None:
+        d_shift = _like(xp, unbroadcast(xp, g, shift.shape), shift.dtype)
+    return dx, d_scale, d_shift
 
 
 @primitive(residual=True)
