@@ -139,7 +139,7 @@ class Layer(Parts):
         self._call = None
         tracked = tuple(_track(x) for x in inputs)
         outputs = self.forward(*tracked, **options)
-        self._call = (inputs, tracked, outputs)
+        self._call = (inputs, tracked, outputs if isinstance(outputs, tuple) else (outputs,))
         return outputs
 
     def backward(self, *gradients: Any) -> Any:
@@ -168,8 +168,7 @@ class Layer(Parts):
                 " no_grad(); one call serves one backward()."
             )
             raise GraphError(msg)
-        (inputs, tracked, outputs), self._call = self._call, None
-        outs = outputs if isinstance(outputs, tuple) else (outputs,)
+        (inputs, tracked, outs), self._call = self._call, None
         parameters = [p for p in self.parameters() if p.requires_grad]
         on_tape = [x for x in tracked if isinstance(x, Tensor) and x.requires_grad]
         found = backward(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from xpnn import backend
@@ -41,18 +41,44 @@ class Parts:
 
     buffers: ClassVar[tuple[str, ...]] = ()
     _device: Any = None
+    # Which attributes hold parts, and whether they are lists of them, as a training step walks the
+    # tree three times. Setting or deleting any attribute makes it None, to be found again.
+    _places: tuple[tuple[str, bool], ...] | None = None
 
     # ------------------------------------------------------------------------------ parts
 
-    def _parts(self) -> Iterator[tuple[str, Any]]:
-        """Yield own parameters, layers and buffers by name, in the order they were set."""
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        self.__dict__["_places"] = None
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        self.__dict__["_places"] = None
+
+    def _find_places(self) -> tuple[tuple[str, bool], ...]:
+        # A tuple is what it is; a list may hold parts later, and so is looked into at every walk.
+        places = []
         for name, value in vars(self).items():
             if isinstance(value, (Parameter, Parts)) or name in self.buffers:
-                yield name, value
-            elif isinstance(value, (list, tuple)):
-                for i, item in enumerate(value):
-                    if isinstance(item, (Parameter, Parts)):
-                        yield f"{name}.{i}", item
+                places.append((name, False))
+            elif isinstance(value, list) or (
+                isinstance(value, tuple) and any(map(_is_part, value))
+            ):
+                places.append((name, True))
+        found = self.__dict__["_places"] = tuple(places)
+        return found
+
+    def _parts(self) -> Iterable[tuple[str, Any]]:
+        """Return own parameters, layers and buffers by name, in the order they were set."""
+        found: list[tuple[str, Any]] = []
+        places, values = self._places, vars(self)
+        for name, several in self._find_places() if places is None else places:
+            value = values[name]
+            if several:
+                found += [(f"{name}.{i}", part) for i, part in enumerate(value) if _is_part(part)]
+            else:
+                found.append((name, value))
+        return found
 
     def layers(self) -> Iterator[Any]:
         """Yield this layer and every layer inside it, outermost first, each once."""
@@ -63,7 +89,7 @@ class Parts:
             if id(layer) not in seen:
                 seen.add(id(layer))
                 yield layer
-                stack.extend(reversed([p for _, p in layer._parts() if isinstance(p, Parts)]))
+                stack += [part for _, part in layer._parts() if isinstance(part, Parts)][::-1]
 
     def _named(self, prefix: str = "") -> Iterator[tuple[str, Any, str, Any]]:
         """Yield name, owner, attribute and value of every parameter and buffer."""
@@ -158,3 +184,7 @@ class Parts:
                 old.data = new
             else:
                 setattr(owner, attribute, new)
+
+
+def _is_part(value: Any) -> bool:
+    return isinstance(value, (Parameter, Parts))
