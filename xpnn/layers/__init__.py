@@ -5,37 +5,51 @@ from __future__ import annotations
 from xpnn.layers.autoencoder import AutoEncoder
 from xpnn.layers.base import Layer, Parameter
 from xpnn.layers.calling import functional_call
-from xpnn.layers.containers import Chain
+from xpnn.layers.containers import Chain, Parallel, Residual
 from xpnn.layers.conv import Conv2D
 from xpnn.layers.dense import Activation, Dense
 from xpnn.layers.dropout import Dropout
+from xpnn.layers.merge import Add, Average, Concatenate, Dot, Maximum, Multiply
 from xpnn.layers.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from xpnn.layers.pooling import AvgPool2D, MaxPool2D
 from xpnn.layers.rbm import RBM
 from xpnn.layers.shape import Flatten, Reshape
 from xpnn.layers.sparse import SparseEvolution
 from xpnn.layers.unsupervised import Unsupervised
+from xpnn.layers.shape import ExpandDims, Flatten, Lambda, Permute, Reshape, Squeeze
 
 __all__ = [
     "RBM",
     "Activation",
     "AutoEncoder",
+    "Add",
+    "Average",
     "AvgPool2D",
     "BatchNorm",
     "Chain",
+    "Concatenate",
     "Conv2D",
     "Dense",
+    "Dot",
     "Dropout",
+    "ExpandDims",
     "Flatten",
     "GroupNorm",
     "InstanceNorm",
+    "Lambda",
     "Layer",
     "LayerNorm",
     "MaxPool2D",
+    "Maximum",
+    "Multiply",
+    "Parallel",
     "Parameter",
+    "Permute",
     "RMSNorm",
     "Reshape",
     "SparseEvolution",
     "Unsupervised",
+    "Residual",
+    "Squeeze",
     "functional_call",
 ]

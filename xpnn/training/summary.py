@@ -5,21 +5,27 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from xpnn.layers.base import Layer
+from xpnn.layers.base import Layer, Parameter
 
 __all__ = ["summary"]
 
 
 def summary(model: Any) -> str:
-    """Return a table of the layers that hold something themselves, and totals."""
+    """Return a table of the layers that hold something themselves, and totals.
+
+    A parameter of several layers counts in the first of them.
+    """
     rows = [("layer", "parameters", "shapes")]
+    counted: set[int] = set()
     for name, layer in _named_layers(model):
-        own = {n: p for n, p in layer.named_parameters().items() if "." not in n}
-        if any(isinstance(part, Layer) for _, part in layer._parts()) and not own:
+        parts = list(layer._parts())
+        own = {id(p): (n, p) for n, p in parts if isinstance(p, Parameter)}
+        if any(isinstance(part, Layer) for _, part in parts) and not own:
             continue
-        count = sum(math.prod(p.shape) for p in own.values())
-        shapes = ", ".join(f"{n} {p.shape}" for n, p in own.items())
-        rows.append((f"{name} {type(layer).__name__}".strip(), f"{count:,}", shapes))
+        count = sum(math.prod(p.shape) for i, (_, p) in own.items() if i not in counted)
+        shapes = [f"{n} {p.shape}{' shared' if i in counted else ''}" for i, (n, p) in own.items()]
+        counted |= own.keys()
+        rows.append((f"{name} {type(layer).__name__}".strip(), f"{count:,}", ", ".join(shapes)))
     first, second = (max(len(row[i]) for row in rows) for i in (0, 1))
     lines = [f"{a:{first}}  {b:>{second}}  {c}".rstrip() for a, b, c in rows]
     parameters = model.parameters()
