@@ -13,16 +13,15 @@ from xpnn.layers.merge import Add, Average, Concatenate, Dot, Maximum, Multiply
 from xpnn.layers.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from xpnn.layers.pooling import AvgPool2D, MaxPool2D
 from xpnn.layers.rbm import RBM
-from xpnn.layers.shape import Flatten, Reshape
+from xpnn.layers.shape import ExpandDims, Flatten, Lambda, Permute, Reshape, Squeeze
 from xpnn.layers.sparse import SparseEvolution
 from xpnn.layers.unsupervised import Unsupervised
-from xpnn.layers.shape import ExpandDims, Flatten, Lambda, Permute, Reshape, Squeeze
 
 __all__ = [
     "RBM",
     "Activation",
-    "AutoEncoder",
     "Add",
+    "AutoEncoder",
     "Average",
     "AvgPool2D",
     "BatchNorm",
@@ -47,9 +46,9 @@ __all__ = [
     "Permute",
     "RMSNorm",
     "Reshape",
-    "SparseEvolution",
-    "Unsupervised",
     "Residual",
+    "SparseEvolution",
     "Squeeze",
+    "Unsupervised",
     "functional_call",
 ]
