@@ -463,6 +463,7 @@ def test_what_is_shared_is_shared_after_saving() -> None:
     assert again[0] is again[2]
     assert again[1].weight is again[0].weight
     assert len(again.parameters()) == 3
+    assert [name for name in again.state_dict() if name[0] == "1"] == ["1.weight", "1.bias"]
     with pytest.raises(ConfigError, match="'weight' is the parameter of a layer that is not part"):
         layers.Dense(4, weight=shared.weight).to_config()
 

@@ -66,6 +66,8 @@ class Dense(Layer):
     (32, 10)
     """
 
+    weight: Any  # None until it is built
+
     def __init__(
         self,
         out_features: int,
@@ -89,7 +91,7 @@ class Dense(Layer):
         self.weight_init = initializers.get(weight_init)
         self.bias_init = initializers.get(bias_init)
         self.l1, self.l2 = decay("Dense", l1, l2)
-        self._shared, self.transposed = weight, transposed
+        self.weight, self.transposed = weight, transposed
         if weight is not None:
             in_features = self._of_shared(weight)
         elif transposed:
@@ -121,10 +123,8 @@ class Dense(Layer):
             msg = "Dense: expected x with at least one axis, got a scalar."
             raise ShapeError(msg)
         self.in_features = self.in_features or shape[-1]
-        weight = self._shared
-        if weight is None:
-            weight = Parameter(self.weight_init((self.in_features, self.out_features)))
-        self.weight = weight
+        if self.weight is None:
+            self.weight = Parameter(self.weight_init((self.in_features, self.out_features)))
         self.bias = Parameter(self.bias_init((self.out_features,))) if self.use_bias else None
 
     def forward(self, x: Array) -> Array:

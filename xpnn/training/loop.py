@@ -140,10 +140,10 @@ def measure(model: Any, batches: Iterable[Any], loss: Any, measures: dict[str, A
     means = Means()
     try:
         with no_grad():
-            penalty = model.penalties()
             for x, y in batches:
                 predictions = model(*_inputs(x))
                 value = loss(predictions, y)
+                penalty = model.penalties()
                 values = {"loss": unwrap(value if penalty is None else value + penalty)}
                 values |= {name: unwrap(f(predictions, y)) for name, f in measures.items()}
                 means.add(values, _examples(y))
