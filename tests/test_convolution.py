@@ -16,7 +16,8 @@ from xpnn.autograd.record import apply
 from xpnn.autograd.transforms import vjp
 from xpnn.errors import ConfigError, ShapeError
 from xpnn.kernels import numpy_blocks, numpy_conv
-from xpnn.primitives.convolution import conv2d, conv2d_shape, conv2d_transpose
+from xpnn.primitives.base import Implementation
+from xpnn.primitives.convolution import conv2d, conv_shape, conv_transpose2d
 from xpnn.primitives.windows import as_tuple, resolve_padding, window_outputs
 
 KERNEL = conv2d._find_overlay(numpy_conv)
@@ -38,13 +39,16 @@ class Case(NamedTuple):
 
     @property
     def static(self) -> dict[str, Any]:
-        stride, dilation = as_tuple(self.stride, "stride"), as_tuple(self.dilation, "dilation")
-        padding = resolve_padding(self.padding, self.x[1:3], self.kernel, stride, dilation)
+        stride = as_tuple(self.stride, "stride", who="a test")
+        dilation = as_tuple(self.dilation, "dilation", who="a test")
+        padding = resolve_padding(
+            self.padding, self.x[1:3], self.kernel, stride, dilation, who="a test"
+        )
         return {"stride": stride, "padding": padding, "dilation": dilation, "groups": self.groups}
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return conv2d_shape(self.x, self.weight, **self.static)
+        return conv_shape(self.x, self.weight, **self.static)
 
 
 CASES = [
@@ -295,20 +299,48 @@ def test_transpose(case: Case, version: str) -> None:
     """<conv(x), y> = <x, transpose(y)>."""
     x, w, _, y = arrays(case)
     static = case.static
-    back = conv2d_transpose(numpy_namespace, y, w, size=case.x[1:3], **static)
+    back = conv_transpose2d(numpy_namespace, y, w, None, size=case.x[1:3], **static)
     assert back.shape == case.x
     there = conv2d(numpy_namespace, x, w, None, **static)
     assert np.sum(there * y) == pytest.approx(np.sum(x * back), rel=1e-10, abs=1e-10)
 
 
-def test_transpose_is_differentiable() -> None:
-    y, w = make((2, 3, 3, 4), "cpu", "float64"), make((3, 3, 2, 4), "cpu", "float64", seed=1)
+@pytest.mark.parametrize("case", [c for c in CASES if c.x[0]], ids=lambda case: case.name)
+def test_transpose_has_the_gradients_of_finite_differences(case: Case, version: str) -> None:
+    _, w, _, y = arrays(case)
+    b = make((case.x[3],), "cpu", "float64", seed=5)
+    options = case.static | {"size": case.x[1:3]}
+    check_grad(lambda *xs: apply(conv_transpose2d, xs, options), y, w, b, order=2)
 
-    def f(y: Any, w: Any) -> Any:
-        xp = backend.array_namespace(y, w)
-        return conv2d_transpose(xp, y, w, size=(6, 5), stride=(2, 2), padding=((1, 1), (1, 1)))
 
-    check_grad(f, y, w, order=2)
+def test_transpose_of_complex_numbers(version: str) -> None:
+    case = Case("", (2, 5, 4, 4), (2, 3), 4, stride=(1, 2), groups=2)
+    _, w, _, y = arrays(case, dtype="complex128")
+    options = case.static | {"size": case.x[1:3]}
+    check_grad(lambda y, w: apply(conv_transpose2d, (y, w, None), options), y, w, order=2)
+
+
+def test_transpose_reaches_the_kernel_forwards_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def forward(*args: Any, **options: Any) -> Any:
+        calls.append("forward")
+        return numpy_conv.conv2d(*args, **options)
+
+    def rule(xp: Any, g: Any, needs: Any, x: Any, weight: Any, **options: Any) -> Any:
+        calls.append("weight gradient")
+        return KERNEL.joint(xp, g, needs, x, weight, **options)  # type: ignore[misc]
+
+    spy = Implementation(forward)
+    spy.joint, spy.accepts = rule, KERNEL.accepts  # type: ignore[assignment]
+    monkeypatch.setitem(conv2d.overlays, numpy_namespace, spy)
+    case = CASES[8]
+    _, w, _, y = arrays(case)
+    options = case.static | {"size": case.x[1:3]}
+    x, pullback = vjp(lambda y, w: apply(conv_transpose2d, (y, w, None), options), y, w)
+    assert calls == ["forward"] * 4  # a phase each
+    pullback(x)
+    assert calls[4:] == ["forward", "weight gradient"]
 
 
 # ------------------------------------------------------------------------ padding and errors
@@ -326,6 +358,8 @@ def test_transpose_is_differentiable() -> None:
         (2, (5, 5), (3, 3), (1, 1), (1, 1), ((2, 2), (2, 2))),
         ((1, 2), (5, 5), (3, 3), (1, 1), (1, 1), ((1, 1), (2, 2))),
         ([[1, 0], [0, 2]], (5, 5), (3, 3), (1, 1), (1, 1), ((1, 0), (0, 2))),
+        ("full", (5, 5), (3, 2), (2, 1), (1, 3), ((2, 2), (3, 3))),
+        ("full", (5,), (3,), (1,), (1,), ((2, 2),)),
         ("causal", (5,), (3,), (1,), (2,), ((4, 0),)),
         ((1, 2), (5,), (3,), (1,), (1,), ((1, 2),)),
         (1, (5,), (3,), (1,), (1,), ((1, 1),)),
@@ -334,25 +368,26 @@ def test_transpose_is_differentiable() -> None:
 def test_padding(
     padding: Any, size: Any, kernel: Any, stride: Any, dilation: Any, pairs: Any
 ) -> None:
-    assert resolve_padding(padding, size, kernel, stride, dilation) == pairs
+    assert resolve_padding(padding, size, kernel, stride, dilation, who="a test") == pairs
 
 
 @given(st.integers(1, 30), st.integers(1, 7), st.integers(1, 5), st.integers(1, 4))
 def test_same_padding_gives_n_over_stride(n: int, k: int, s: int, d: int) -> None:
-    padding = resolve_padding("same", (n,), (k,), (s,), (d,))
-    assert window_outputs((n,), (k,), (s,), padding, (d,)) == (-(-n // s),)
+    padding = resolve_padding("same", (n,), (k,), (s,), (d,), who="a test")
+    assert window_outputs((n,), (k,), (s,), padding, (d,), who="a test") == (-(-n // s),)
     (before, after) = padding[0]
     assert 0 <= after - before <= 1
 
 
 @pytest.mark.parametrize(
-    "padding", ["full", "causal", -1, (1,), (1, 2, 3), ((1, 2), (1, -1)), 1.5, True, None]
+    "padding", ["fully", "causal", -1, (1,), (1, 2, 3), ((1, 2), (1, -1)), 1.5, True, None]
 )
 def test_unknown_padding(padding: Any) -> None:
-    with pytest.raises(ConfigError, match=r"conv2d: expected padding to be 'valid' or 'same'"):
-        resolve_padding(padding, (5, 5), (3, 3), (1, 1))
-    with pytest.raises(ConfigError, match=r"Conv1D: .* 'valid', 'same' or 'causal'"):
-        resolve_padding("full", (5,), (3,), (1,), who="Conv1D")
+    message = r"Conv2D: expected padding to be 'valid', 'same' or 'full', a number .*, got"
+    with pytest.raises(ConfigError, match=message):
+        resolve_padding(padding, (5, 5), (3, 3), (1, 1), who="Conv2D")
+    with pytest.raises(ConfigError, match=r"Conv1D: .* 'valid', 'same', 'full' or 'causal'"):
+        resolve_padding("fully", (5,), (3,), (1,), who="Conv1D")
 
 
 @pytest.mark.parametrize("stride", [0, -1, (1,), (1, 0), 1.5, True, "2", None])
@@ -369,6 +404,7 @@ def test_sizes_are_positive_integers(stride: Any) -> None:
         (((1, 5, 5, 1), (3, 3, 2)), {}, r"weight of shape \(kh, kw, C, O\), got"),
         (((2, 3, 8, 8), (3, 3, 3, 4)), {}, r"expected x with 3 channels .*channels_first"),
         (((2, 8, 8, 4), (3, 3, 2, 3)), {"groups": 2}, r"groups to divide the 3 features"),
+        (((2, 8, 8, 4), (3, 3, 2, 3)), {"groups": 0}, r"the 3 features .* got groups=0"),
         (((2, 8, 8, 3), (3, 3, 2, 4)), {"groups": 2}, r"4 channels .* 2 groups, got x"),
         (((2, 8, 8, 4), (3, 3, 4, 3), (4,)), {}, r"expected bias of shape \(3,\), got \(4,\)"),
         (((2, 4, 9, 1), (5, 5, 1, 2)), {}, r"window of \(5, 5\) .* got \(4, 9\) .*'same'"),

@@ -16,7 +16,7 @@ from xpnn.autograd.record import apply
 from xpnn.autograd.transforms import vjp
 from xpnn.errors import ConfigError, ShapeError
 from xpnn.kernels import numpy_pool
-from xpnn.primitives.pooling import avg_pool2d, max_pool2d, pool2d_shape
+from xpnn.primitives.pooling import avg_pool2d, max_pool2d, pool_shape
 
 KERNELS = {p: p._find_overlay(numpy_pool) for p in (max_pool2d, avg_pool2d)}
 
@@ -76,6 +76,7 @@ POOLS = [
     pytest.param(max_pool2d, {}, id="max"),
     pytest.param(avg_pool2d, {"count_include_pad": True}, id="avg"),
     pytest.param(avg_pool2d, {"count_include_pad": False}, id="avg without padding"),
+    pytest.param(avg_pool2d, {"mode": "sum"}, id="sum"),
 ]
 over_pools = pytest.mark.parametrize(("primitive", "extra"), POOLS)
 over_cases = pytest.mark.parametrize("case", CASES + ASYMMETRIC, ids=lambda case: case.name)
@@ -84,7 +85,9 @@ over_cases = pytest.mark.parametrize("case", CASES + ASYMMETRIC, ids=lambda case
 def with_ties(case: Case, place: str = "cpu", dtype: str = "float64") -> tuple[Any, Any]:
     """x with few different values, and a gradient of the output."""
     x = make(case.x, "cpu", "float64", "ints") // 3 - 1.0
-    return on(place, x.astype(dtype)), make(pool2d_shape(case.x, **case.static), place, dtype)
+    return on(place, x.astype(dtype)), make(
+        pool_shape(case.x, **case.static, who="a test"), place, dtype
+    )
 
 
 def gradient(primitive: Any, static: Any, x: Any, g: Any) -> tuple[Any, Any]:
@@ -106,7 +109,8 @@ def torch_pools(primitive: Any, case: Case, extra: Any) -> Any:
         case.stride,
         (top, left),
         case.ceil_mode,
-        extra["count_include_pad"],
+        extra.get("count_include_pad", True),
+        divisor_override=1 if "mode" in extra else None,
     ).permute(0, 2, 3, 1)
 
 
@@ -214,7 +218,7 @@ def geometries(draw: st.DrawFn) -> Case:
 def test_kernel_equals_standard(primitive: Any, extra: Any, case: Case, block: int) -> None:
     static = case.static | extra
     kernel = KERNELS[primitive]
-    if not kernel.accepts(np.zeros(case.x), **static):  # type: ignore[misc]
+    if not kernel.accepts(np.zeros(case.x), **primitive.defaults | static):  # type: ignore[misc]
         with pytest.raises(ShapeError, match="hold a window"):
             primitive.forward(numpy_namespace, np.zeros(case.x), **static)
         return

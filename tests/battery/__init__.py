@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from battery import (
+    blocks,
     containers,
     convolution,
     dense,
     dropout,
     merge,
+    images,
     normalization,
     pooling,
     shape,
@@ -24,6 +26,8 @@ LAYERS = [
     *dropout.ROWS,
     *convolution.ROWS,
     *pooling.ROWS,
+    *images.ROWS,
+    *blocks.ROWS,
     *normalization.ROWS,
     *merge.ROWS,
     *containers.ROWS,

@@ -6,7 +6,7 @@ alone, so their own differentiation goes through it.
 
 from __future__ import annotations
 
-from xpnn.functional.images import avg_pool2d, conv2d, max_pool2d
+from xpnn.functional.convolution import conv1d, conv2d, conv_output_shape
 from xpnn.functional.neural import (
     dropout,
     linear,
@@ -25,23 +25,53 @@ from xpnn.functional.normalization import (
     layer_norm,
     rms_norm,
 )
+from xpnn.functional.normalization import batch_norm
+from xpnn.functional.pooling import (
+    avg_pool1d,
+    avg_pool2d,
+    global_avg_pool,
+    global_max_pool,
+    max_pool1d,
+    max_pool2d,
+)
+from xpnn.functional.transposed import (
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose_output_shape,
+)
+from xpnn.functional.windows import col2im, dilate, im2col, pad, same_padding, upsample2d
 
 __all__ = [
+    "avg_pool1d",
     "avg_pool2d",
     "batch_norm",
+    "col2im",
+    "conv1d",
     "conv2d",
+    "conv_output_shape",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose_output_shape",
+    "dilate",
     "dropout",
     "group_norm",
     "instance_norm",
     "layer_norm",
+    "global_avg_pool",
+    "global_max_pool",
+    "im2col",
     "linear",
     "log_softmax",
     "logsumexp",
+    "max_pool1d",
     "max_pool2d",
+    "pad",
     "relu",
     "rms_norm",
+    "same_padding",
     "sigmoid",
     "softmax",
     "softmax_cross_entropy",
     "tanh",
+    "upsample2d",
 ]

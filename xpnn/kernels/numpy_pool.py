@@ -37,6 +37,7 @@ def avg_pool2d_accepts(
     padding: Pairs,
     ceil_mode: bool,
     count_include_pad: bool,
+    mode: str,
 ) -> bool:
     """Whether the shapes fit (if not, the standard version says why) and the dtype is real."""
     return max_pool2d_accepts(x, pool, stride, padding, ceil_mode)
@@ -183,9 +184,12 @@ def avg_pool2d(
     padding: Pairs,
     ceil_mode: bool,
     count_include_pad: bool,
+    mode: str,
 ) -> Array:
     outputs = _outputs(x, pool, stride, padding, ceil_mode)
-    shares = _shares(x, outputs, pool, stride, padding, count_include_pad)
+    shares = None
+    if mode == "average":
+        shares = _shares(x, outputs, pool, stride, padding, count_include_pad)
     return _forward(np.add, x, outputs, pool, stride, padding, 0.0, shares)
 
 
@@ -198,14 +202,19 @@ def avg_pool2d_vjp(
     stride: Pair,
     padding: Pairs,
     count_include_pad: bool,
+    mode: str,
 ) -> tuple[Array]:
     outputs = g.shape[1:3]
-    shares = _shares(x, outputs, pool, stride, padding, count_include_pad)
+    shares = None
+    if mode == "average":
+        shares = _shares(x, outputs, pool, stride, padding, count_include_pad)
     dx = np.empty(x.shape, x.dtype)
     for images in _images(x.shape):
         block = dx[images]
-        part = scratch("term", (len(block), *g.shape[1:]), dx.dtype)
-        np.multiply(g[images], shares, out=part)
+        part = g[images]
+        if shares is not None:
+            part = scratch("term", part.shape, dx.dtype)
+            np.multiply(g[images], shares, out=part)
         rows = scratch("rows", (len(block), outputs[0], *x.shape[2:]), dx.dtype)
         _spread(part, rows, 2, pool[1], stride[1], padding[1])
         _spread(rows, block, 1, pool[0], stride[0], padding[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xpnn.layers.autoencoder import AutoEncoder
 from xpnn.layers.base import Layer, Parameter
+from xpnn.layers.blocks import ConvPool2D, ResidualBlock, WaveNetBlock
 from xpnn.layers.calling import functional_call
 from xpnn.layers.containers import Chain, Parallel, Residual
 from xpnn.layers.conv import Conv2D
@@ -16,6 +17,21 @@ from xpnn.layers.rbm import RBM
 from xpnn.layers.shape import ExpandDims, Flatten, Lambda, Permute, Reshape, Squeeze
 from xpnn.layers.sparse import SparseEvolution
 from xpnn.layers.unsupervised import Unsupervised
+from xpnn.layers.containers import Chain
+from xpnn.layers.conv import Conv1D, Conv2D, ConvTranspose1D, ConvTranspose2D
+from xpnn.layers.dense import Activation, Dense
+from xpnn.layers.dropout import Dropout
+from xpnn.layers.normalization import BatchNorm
+from xpnn.layers.pooling import (
+    AvgPool1D,
+    AvgPool2D,
+    GlobalAvgPool,
+    GlobalMaxPool,
+    MaxPool1D,
+    MaxPool2D,
+)
+from xpnn.layers.resize import UpSample2D, ZeroPad1D, ZeroPad2D
+from xpnn.layers.shape import Flatten, Reshape
 
 __all__ = [
     "RBM",
@@ -27,7 +43,15 @@ __all__ = [
     "BatchNorm",
     "Chain",
     "Concatenate",
+    "AvgPool1D",
+    "AvgPool2D",
+    "BatchNorm",
+    "Chain",
+    "Conv1D",
     "Conv2D",
+    "ConvPool2D",
+    "ConvTranspose1D",
+    "ConvTranspose2D",
     "Dense",
     "Dot",
     "Dropout",
@@ -38,6 +62,10 @@ __all__ = [
     "Lambda",
     "Layer",
     "LayerNorm",
+    "GlobalAvgPool",
+    "GlobalMaxPool",
+    "Layer",
+    "MaxPool1D",
     "MaxPool2D",
     "Maximum",
     "Multiply",
@@ -50,5 +78,10 @@ __all__ = [
     "SparseEvolution",
     "Squeeze",
     "Unsupervised",
+    "ResidualBlock",
+    "UpSample2D",
+    "WaveNetBlock",
+    "ZeroPad1D",
+    "ZeroPad2D",
     "functional_call",
 ]

@@ -7,27 +7,31 @@ from typing import Any
 
 from xpnn.errors import ShapeError
 from xpnn.primitives.base import primitive
+from xpnn.primitives.columns import pad
 from xpnn.primitives.elementwise import _c
-from xpnn.primitives.windows import Pairs, pad, tap, window_outputs
+from xpnn.primitives.windows import LAYOUTS, Pairs, tap_keys, window_outputs
 
-__all__ = ["conv2d", "conv2d_shape", "conv2d_transpose"]
+__all__ = ["KERNELS", "conv2d", "conv_shape", "conv_transpose2d", "swap_channels"]
 
 Array = Any
 Shape = tuple[int, ...]
 Pair = tuple[int, int]
 
+KERNELS = {1: "(k, C, O)", 2: "(kh, kw, C, O)"}
 
-def conv2d_shape(
+
+def conv_shape(
     x_shape: Shape,
     weight_shape: Shape,
     bias_shape: Shape | None = None,
     *,
-    stride: Pair = (1, 1),
-    padding: Pairs = ((0, 0), (0, 0)),
-    dilation: Pair = (1, 1),
+    stride: Shape,
+    padding: Pairs,
+    dilation: Shape,
     groups: int = 1,
+    who: str = "conv2d",
 ) -> Shape:
-    """Return the shape (N, H', W', O) of a convolution.
+    """Return the shape (N, *outputs, O) of a convolution over as many axes as there are strides.
 
     Raises
     ------
@@ -36,35 +40,38 @@ def conv2d_shape(
 
     Examples
     --------
-    >>> conv2d_shape((64, 28, 28, 1), (5, 5, 1, 20))
+    >>> conv_shape((64, 28, 28, 1), (5, 5, 1, 20),
+    ...            stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1))
     (64, 24, 24, 20)
     """
-    if len(x_shape) != 4 or len(weight_shape) != 4:
+    n = len(stride)
+    if len(x_shape) != n + 2 or len(weight_shape) != n + 2:
         msg = (
-            "conv2d: expected x of shape (N, H, W, C) and weight of shape (kh, kw, C, O), got"
-            f" {tuple(x_shape)} and {tuple(weight_shape)}. A single image needs a batch axis,"
-            " x[None, ...], and a grey one a channel axis, x[..., None]."
+            f"{who}: expected x of shape {LAYOUTS[n]} and weight of shape {KERNELS[n]}, got"
+            f" {tuple(x_shape)} and {tuple(weight_shape)}. A single example needs a batch axis,"
+            " x[None, ...], and one without channels a channel axis, x[..., None]."
         )
         raise ShapeError(msg)
     *kernel, channels, features = weight_shape
-    if x_shape[3] != channels * groups:
-        times = f" and there are {groups} groups" if groups > 1 else ""
+    if groups < 1 or features % groups:
         msg = (
-            f"conv2d: expected x with {channels * groups} channels on its last axis, as the weight"
-            f" has shape {tuple(weight_shape)}{times}, got x of shape {tuple(x_shape)}. Images with"
-            " the channels first need data_format='channels_first'."
-        )
-        raise ShapeError(msg)
-    if features % groups:
-        msg = (
-            f"conv2d: expected groups to divide the {features} features of a weight of shape"
+            f"{who}: expected groups to divide the {features} features of a weight of shape"
             f" {tuple(weight_shape)}, got groups={groups}. Choose a multiple of it as features."
         )
         raise ShapeError(msg)
-    if bias_shape is not None and tuple(bias_shape) != (features,):
-        msg = f"conv2d: expected bias of shape ({features},), got {tuple(bias_shape)}."
+    if x_shape[-1] != channels * groups:
+        times = f" and there are {groups} groups" if groups > 1 else ""
+        msg = (
+            f"{who}: expected x with {channels * groups} channels on its last axis, as the weight"
+            f" has shape {tuple(weight_shape)}{times}, got x of shape {tuple(x_shape)}. Layers take"
+            " channels that come first with data_format='channels_first'."
+        )
         raise ShapeError(msg)
-    outputs = window_outputs(x_shape[1:3], tuple(kernel), stride, padding, dilation)
+    if bias_shape is not None and tuple(bias_shape) != (features,):
+        msg = f"{who}: expected bias of shape ({features},), got {tuple(bias_shape)}."
+        raise ShapeError(msg)
+    size = tuple(x_shape[1:-1])
+    outputs = window_outputs(size, tuple(kernel), stride, padding, dilation, who=who)
     return (x_shape[0], *outputs, features)
 
 
@@ -92,11 +99,11 @@ def conv2d(
     Simard, 2006). Depthwise convolution, one channel a group, is a sum over taps instead.
     """
     bias_shape = None if bias is None else bias.shape
-    shape = conv2d_shape(
+    shape = conv_shape(
         x.shape, weight.shape, bias_shape,
         stride=stride, padding=padding, dilation=dilation, groups=groups,
     )  # fmt: skip
-    taps = _taps(pad(xp, x, padding), weight.shape, shape, stride, dilation)
+    taps = _taps(_pad(xp, x, padding), weight.shape, shape, stride, dilation)
     if _is_depthwise(weight.shape, groups):
         kernel = xp.reshape(weight, (-1, shape[3]))
         y = _total(_repeat(xp, t, shape[3]) * kernel[i, :] for i, t in enumerate(taps))
@@ -120,12 +127,12 @@ def _conv2d_vjp(
 ) -> tuple[Array | None, ...]:
     dx = dw = db = None
     if needs[0]:
-        dx = conv2d_transpose(
-            xp, g, _c(xp, weight), size=x.shape[1:3],
+        dx = conv_transpose2d(
+            xp, g, _c(xp, weight), None, size=x.shape[1:3],
             stride=stride, padding=padding, dilation=dilation, groups=groups,
         )  # fmt: skip
     if needs[1]:
-        taps = _taps(pad(xp, _c(xp, x), padding), weight.shape, g.shape, stride, dilation)
+        taps = _taps(_pad(xp, _c(xp, x), padding), weight.shape, g.shape, stride, dilation)
         if _is_depthwise(weight.shape, groups):
             sums = [xp.sum(_repeat(xp, t, g.shape[3]) * g, axis=(0, 1, 2)) for t in taps]
             dw = xp.stack(sums, axis=0)
@@ -138,10 +145,12 @@ def _conv2d_vjp(
     return dx, dw, db
 
 
-def conv2d_transpose(
+@primitive()
+def conv_transpose2d(
     xp: Any,
-    y: Array,
+    x: Array,
     weight: Array,
+    bias: Array | None,
     /,
     *,
     size: Pair,
@@ -150,18 +159,20 @@ def conv2d_transpose(
     dilation: Pair = (1, 1),
     groups: int = 1,
 ) -> Array:
-    r"""Transpose of :func:`conv2d` as a linear map of x: what its gradient is.
+    r"""Transpose of :data:`conv2d` as a linear map of images: what its gradient is.
 
-    .. math:: x_{nuvc} = \sum_{h s + d i - p = u} \sum_{w s + d j - p = v} \sum_o y_{nhwo} W_{ijco}
+    .. math:: y_{nuvc} = b_c + \sum_{h s + d i - p = u} \sum_{w s + d j - p = v} \sum_o
+              x_{nhwo} W_{ijco}
 
-    y (N, H', W', O), weight (kh, kw, C / groups, O), ``size`` (H, W) -> (N, H, W, C).
+    x (N, H', W', O), weight (kh, kw, C / groups, O), ``size`` (H, W) -> (N, H, W, C). The options
+    are those of the convolution that makes H' x W' places of H x W ones.
 
-    A stride s divides the rows of x into s phases, and a phase meets only every s-th tap: it is a
-    convolution of y, with stride 1, with those taps in the opposite order. So no zeros are
-    multiplied, and everything is made of :func:`conv2d`, its kernels included.
+    A stride s divides the rows of y into s phases, and a phase meets only every s-th tap: it is a
+    convolution of x, with stride 1, with those taps in the opposite order. So no zeros are
+    multiplied, and everything is made of :data:`conv2d`, its kernels included.
     """
-    backward = _swap(xp, weight, groups)
-    plan = zip(size, weight.shape[:2], y.shape[1:3], stride, padding, dilation, strict=True)
+    backward = swap_channels(xp, weight, groups)
+    plan = zip(size, weight.shape[:2], x.shape[1:3], stride, padding, dilation, strict=True)
     down, across = (_phases(*axis) for axis in plan)
 
     def phase(i: Phase, j: Phase) -> Array | None:
@@ -170,19 +181,42 @@ def conv2d_transpose(
         (rows, i_step, top_bottom), (columns, j_step, left_right) = i, j
         kernel = xp.flip(backward[rows, columns, ...], axis=(0, 1))
         around = (top_bottom, left_right)
-        return conv2d(xp, y, kernel, None, padding=around, dilation=(i_step, j_step), groups=groups)
+        return conv2d(xp, x, kernel, None, padding=around, dilation=(i_step, j_step), groups=groups)
 
-    parts = [[phase(i, j) for j in across] for i in down]
-    if stride == (1, 1):
-        return parts[0][0]
-    some = next(part for row in parts for part in row if part is not None)
-    nothing = xp.zeros_like(some)
-    rows = [xp.stack([nothing if p is None else p for p in row], axis=3) for row in parts]
-    x = xp.stack(rows, axis=2)
-    n, h, sh, w, sw, c = x.shape
-    x = xp.reshape(x, (n, h * sh, w * sw, c))
+    y = _interleave(xp, [[phase(i, j) for j in across] for i in down])
     top, left = (before % s for (before, _), s in zip(padding, stride, strict=True))
-    return x[:, top : top + size[0], left : left + size[1], :]
+    if y.shape[1:3] != size:
+        y = y[:, top : top + size[0], left : left + size[1], :]
+    return y if bias is None else y + bias
+
+
+@conv_transpose2d.vjp
+def _conv_transpose2d_vjp(
+    xp: Any,
+    g: Array,
+    needs: list[bool],
+    x: Array,
+    weight: Array,
+    stride: Pair,
+    padding: Pairs,
+    dilation: Pair,
+    groups: int,
+) -> tuple[Array | None, ...]:
+    options: dict[str, Any] = {
+        "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
+    }  # fmt: skip
+    dx = conv2d(xp, g, _c(xp, weight), None, **options) if needs[0] else None
+    dw = None
+    if needs[1]:  # x and g have changed places
+        g_c, x_c = _c(xp, g), _c(xp, x)
+        implementation = conv2d.on(xp)
+        accepts = implementation.accepts
+        if accepts is not None and not accepts(g_c, weight, None, **options):
+            implementation = conv2d
+        rule: Any = implementation.joint
+        dw = rule(xp, x_c, [False, True, False], g_c, weight, **options)[1]
+    db = xp.sum(g, axis=(0, 1, 2), dtype=g.dtype) if needs[2] else None
+    return dx, dw, db
 
 
 Phase = tuple[slice, int, Pair] | None
@@ -209,10 +243,24 @@ def _phases(n: int, k: int, m: int, s: int, padding: Pair, d: int) -> list[Phase
     return phases
 
 
+def _interleave(xp: Any, parts: list[list[Array | None]]) -> Array:
+    """Put the phases (N, Q, R, C) together, every s-th row and column of a phase; None is zeros."""
+    if len(parts) == len(parts[0]) == 1:
+        return parts[0][0]
+    some = next(part for row in parts for part in row if part is not None)
+    nothing = xp.zeros_like(some)
+    rows = [xp.stack([nothing if p is None else p for p in row], axis=3) for row in parts]
+    y = xp.stack(rows, axis=2)
+    n, h, sh, w, sw, c = y.shape
+    return xp.reshape(y, (n, h * sh, w * sw, c))
+
+
+def _pad(xp: Any, x: Array, padding: Pairs) -> Array:
+    return pad(xp, x, padding=((0, 0), *padding))
+
+
 def _taps(x: Array, weight_shape: Shape, shape: Shape, stride: Pair, dilation: Pair) -> list[Array]:
-    kh, kw = weight_shape[:2]
-    at = [(i, j) for i in range(kh) for j in range(kw)]
-    return [x[tap(ij, shape[1:3], stride, dilation)] for ij in at]
+    return [x[key] for key in tap_keys(weight_shape[:2], shape[1:3], stride, dilation)]
 
 
 def _total(terms: Any) -> Array:
@@ -267,10 +315,12 @@ def _join(xp: Any, stacked: Array) -> Array:
     return xp.reshape(xp.permute_dims(stacked, (1, 0, 2)), (p, groups * c))
 
 
-def _swap(xp: Any, weight: Array, groups: int) -> Array:
-    """(kh, kw, C / groups, O) -> (kh, kw, O / groups, C)."""
-    kh, kw, c, o = weight.shape
+def swap_channels(xp: Any, weight: Array, groups: int) -> Array:
+    """(..., C / groups, O) -> (..., O / groups, C)."""
     if groups == 1:
-        return xp.permute_dims(weight, (0, 1, 3, 2))
-    weight = xp.reshape(weight, (kh, kw, c, groups, o // groups))
-    return xp.reshape(xp.permute_dims(weight, (0, 1, 4, 3, 2)), (kh, kw, o // groups, groups * c))
+        return xp.matrix_transpose(weight)
+    *kernel, c, o = weight.shape
+    weight = xp.reshape(weight, (*kernel, c, groups, o // groups))
+    k = len(kernel)
+    weight = xp.permute_dims(weight, (*range(k), k + 2, k + 1, k))
+    return xp.reshape(weight, (*kernel, o // groups, groups * c))

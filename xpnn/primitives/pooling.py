@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +12,10 @@ from xpnn import backend
 from xpnn._dtypes import as_dtype
 from xpnn.errors import ConfigError, ShapeError
 from xpnn.primitives.base import primitive
-from xpnn.primitives.indexing import unslice
-from xpnn.primitives.windows import Pairs, pad, tap, window_outputs
+from xpnn.primitives.columns import pad, spread
+from xpnn.primitives.windows import LAYOUTS, Pairs, tap_keys, window_outputs
 
-__all__ = ["avg_pool2d", "max_pool2d", "pool2d_shape"]
+__all__ = ["avg_pool2d", "first_max", "max_pool2d", "pool_shape"]
 
 Array = Any
 Shape = tuple[int, ...]
@@ -22,33 +23,34 @@ Pair = tuple[int, int]
 NONE: Pairs = ((0, 0), (0, 0))
 
 
-def pool2d_shape(
+def pool_shape(
     x_shape: Shape,
     *,
-    pool: Pair,
-    stride: Pair,
-    padding: Pairs = NONE,
+    pool: Shape,
+    stride: Shape,
+    padding: Pairs,
     ceil_mode: bool = False,
-    who: str = "max_pool2d",
+    who: str,
 ) -> Shape:
-    """Return the shape (N, H', W', C) of a pooling.
+    """Return the shape (N, *outputs, C) of a pooling over as many axes as the window has.
 
     Raises
     ------
     ShapeError
-        If the window does not fit into the image.
+        If the window does not fit into the input.
     ConfigError
         If there is so much padding that a window would hold nothing else.
 
     Examples
     --------
-    >>> pool2d_shape((64, 7, 7, 20), pool=(2, 2), stride=(2, 2))
-    (64, 3, 3, 20)
+    >>> pool_shape((64, 7, 20), pool=(2,), stride=(2,), padding=((0, 0),), who="max_pool1d")
+    (64, 3, 20)
     """
-    if len(x_shape) != 4:
+    if len(x_shape) != len(pool) + 2:
         msg = (
-            f"{who}: expected x of shape (N, H, W, C), got {tuple(x_shape)}. A single image needs"
-            " a batch axis, x[None, ...], and a grey one a channel axis, x[..., None]."
+            f"{who}: expected x of shape {LAYOUTS[len(pool)]}, got {tuple(x_shape)}. A single"
+            " example needs a batch axis, x[None, ...], and one without channels a channel axis,"
+            " x[..., None]."
         )
         raise ShapeError(msg)
     if any(max(pair) >= k for pair, k in zip(padding, pool, strict=True)):
@@ -57,8 +59,9 @@ def pool2d_shape(
             " would lie in the padding altogether. Pad less, or pool over a larger window."
         )
         raise ConfigError(msg)
-    outputs = window_outputs(x_shape[1:3], pool, stride, padding, ceil_mode=ceil_mode, who=who)
-    return (x_shape[0], *outputs, x_shape[3])
+    size = tuple(x_shape[1:-1])
+    outputs = window_outputs(size, pool, stride, padding, ceil_mode=ceil_mode, who=who)
+    return (x_shape[0], *outputs, x_shape[-1])
 
 
 def _whole(shape: Shape, y_shape: Shape, pool: Pair, stride: Pair, padding: Pairs) -> Pairs:
@@ -67,25 +70,16 @@ def _whole(shape: Shape, y_shape: Shape, pool: Pair, stride: Pair, padding: Pair
     return tuple((p, (m - 1) * s + k - n - p) for n, m, k, s, (p, _) in pairs)
 
 
-def _taps(x: Array, y_shape: Shape, pool: Pair, stride: Pair) -> list[Array]:
-    return [x[key] for key in _keys(y_shape, pool, stride)]
+def _pad(xp: Any, x: Array, padding: Pairs, value: Any = 0.0) -> Array:
+    return pad(xp, x, padding=((0, 0), *padding), value=value)
+
+
+def _over_taps(f: Callable[[Any, Any], Any], x: Array, y_shape: Shape, *window: Any) -> Array:
+    return functools.reduce(f, [x[key] for key in _keys(y_shape, *window)])
 
 
 def _keys(y_shape: Shape, pool: Pair, stride: Pair) -> list[Any]:
-    at = [(i, j) for i in range(pool[0]) for j in range(pool[1])]
-    return [tap(ij, y_shape[1:3], stride) for ij in at]
-
-
-def _spread(xp: Any, parts: list[Array], shape: Shape, whole: Pairs, keys: list[Any]) -> Array:
-    """Add up what belongs to each tap, and take the padding away: the transpose of the taps."""
-    padded = (shape[0], *(n + sum(p) for n, p in zip(shape[1:3], whole, strict=True)), shape[3])
-    pairs = zip(parts, keys, strict=True)
-    total = _fold(lambda a, b: a + b, [unslice(xp, p, shape=padded, key=key) for p, key in pairs])
-    return pad(xp, total, tuple((-before, -after) for before, after in whole))
-
-
-def _fold(f: Callable[[Any, Any], Any], xs: list[Any]) -> Any:
-    return functools.reduce(f, xs)
+    return tap_keys(pool, tuple(y_shape[1:3]), stride)
 
 
 @primitive()
@@ -104,9 +98,11 @@ def max_pool2d(
     Padding never wins. A window's gradient goes to its first largest element, row by row, as in
     PyTorch.
     """
-    shape = pool2d_shape(x.shape, pool=pool, stride=stride, padding=padding, ceil_mode=ceil_mode)
+    shape = pool_shape(
+        x.shape, pool=pool, stride=stride, padding=padding, ceil_mode=ceil_mode, who="max_pool2d"
+    )
     whole = _whole(x.shape, shape, pool, stride, padding)
-    return _fold(xp.maximum, _taps(pad(xp, x, whole, _lowest(xp, x)), shape, pool, stride))
+    return _over_taps(xp.maximum, _pad(xp, x, whole, _lowest(xp, x)), shape, pool, stride)
 
 
 def _lowest(xp: Any, x: Array) -> Any:
@@ -127,7 +123,7 @@ def _max_pool2d_vjp(
 ) -> tuple[Array]:
     whole = _whole(x.shape, y.shape, pool, stride, padding)
     keys = _keys(y.shape, pool, stride)
-    padded = pad(xp, x, whole, -math.inf)
+    padded = _pad(xp, x, whole, -math.inf)
     zeros, parts, free = xp.zeros_like(g), [], None
     for key in keys:
         misses = padded[key] < y  # so that what is not a number hits
@@ -136,7 +132,7 @@ def _max_pool2d_vjp(
             hits = xp.logical_and(hits, free)
         free = misses if free is None else xp.logical_and(free, misses)
         parts.append(xp.where(hits, g, zeros))
-    return (_spread(xp, parts, x.shape, whole, keys),)
+    return (spread(xp, parts, x.shape, whole, keys),)
 
 
 @primitive()
@@ -150,17 +146,21 @@ def avg_pool2d(
     padding: Pairs = NONE,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
+    mode: str = "average",
 ) -> Array:
-    """Average of each window: (N, H, W, C) -> (N, H', W', C).
+    """Average, or sum, of each window: (N, H, W, C) -> (N, H', W', C).
 
     ``count_include_pad`` divides by all elements of a window, the zeros of the padding with them
-    (not those that ``ceil_mode`` adds beyond it); otherwise by those of the image alone.
+    (not those that ``ceil_mode`` adds beyond it); otherwise by those of the image alone. The
+    ``mode`` "sum" divides by nothing.
     """
-    shape = pool2d_shape(
+    shape = pool_shape(
         x.shape, pool=pool, stride=stride, padding=padding, ceil_mode=ceil_mode, who="avg_pool2d"
     )
     whole = _whole(x.shape, shape, pool, stride, padding)
-    total = _fold(lambda a, b: a + b, _taps(pad(xp, x, whole), shape, pool, stride))
+    total = _over_taps(operator.add, _pad(xp, x, whole), shape, pool, stride)
+    if mode == "sum":
+        return total
     return total * _shares(xp, total, x.shape, pool, stride, padding, count_include_pad)
 
 
@@ -174,11 +174,13 @@ def _avg_pool2d_vjp(
     stride: Pair,
     padding: Pairs,
     count_include_pad: bool,
+    mode: str,
 ) -> tuple[Array]:
     whole = _whole(x_shape, g.shape, pool, stride, padding)
     keys = _keys(g.shape, pool, stride)
-    g = g * _shares(xp, g, x_shape, pool, stride, padding, count_include_pad)
-    return (_spread(xp, [g] * len(keys), x_shape, whole, keys),)
+    if mode == "average":
+        g = g * _shares(xp, g, x_shape, pool, stride, padding, count_include_pad)
+    return (spread(xp, [g] * len(keys), x_shape, whole, keys),)
 
 
 def _shares(
@@ -214,3 +216,21 @@ def _counts(
         starts = range(-before, -before + m * s, s)
         counts.append([min(start + k, high) - max(start, low) for start in starts])
     return counts
+
+
+@primitive()
+def first_max(xp: Any, x: Array, /) -> Array:
+    """Largest element along axis 1: (N, L, C) -> (N, C). The first of equals gets the gradient."""
+    return xp.max(x, axis=1)
+
+
+def _first_max_vjp(xp: Any, g: Array, x: Array) -> Array:
+    # at one place a row, so that equal elements do not share it
+    places = xp.argmax(x, axis=1, keepdims=True)
+    each = xp.arange(x.shape[1], dtype=places.dtype, device=backend.device_of(x).native)
+    hits = each[:, None] == places
+    g = xp.expand_dims(g, axis=1)
+    return xp.where(hits, g, xp.zeros_like(g))
+
+
+first_max.d(_first_max_vjp)
