@@ -25,7 +25,6 @@ from xpnn.functional.normalization import (
     layer_norm,
     rms_norm,
 )
-from xpnn.functional.normalization import batch_norm
 from xpnn.functional.pooling import (
     avg_pool1d,
     avg_pool2d,
@@ -54,12 +53,12 @@ __all__ = [
     "conv_transpose_output_shape",
     "dilate",
     "dropout",
-    "group_norm",
-    "instance_norm",
-    "layer_norm",
     "global_avg_pool",
     "global_max_pool",
+    "group_norm",
     "im2col",
+    "instance_norm",
+    "layer_norm",
     "linear",
     "log_softmax",
     "logsumexp",

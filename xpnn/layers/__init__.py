@@ -7,21 +7,11 @@ from xpnn.layers.base import Layer, Parameter
 from xpnn.layers.blocks import ConvPool2D, ResidualBlock, WaveNetBlock
 from xpnn.layers.calling import functional_call
 from xpnn.layers.containers import Chain, Parallel, Residual
-from xpnn.layers.conv import Conv2D
+from xpnn.layers.conv import Conv1D, Conv2D, ConvTranspose1D, ConvTranspose2D
 from xpnn.layers.dense import Activation, Dense
 from xpnn.layers.dropout import Dropout
 from xpnn.layers.merge import Add, Average, Concatenate, Dot, Maximum, Multiply
 from xpnn.layers.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
-from xpnn.layers.pooling import AvgPool2D, MaxPool2D
-from xpnn.layers.rbm import RBM
-from xpnn.layers.shape import ExpandDims, Flatten, Lambda, Permute, Reshape, Squeeze
-from xpnn.layers.sparse import SparseEvolution
-from xpnn.layers.unsupervised import Unsupervised
-from xpnn.layers.containers import Chain
-from xpnn.layers.conv import Conv1D, Conv2D, ConvTranspose1D, ConvTranspose2D
-from xpnn.layers.dense import Activation, Dense
-from xpnn.layers.dropout import Dropout
-from xpnn.layers.normalization import BatchNorm
 from xpnn.layers.pooling import (
     AvgPool1D,
     AvgPool2D,
@@ -30,8 +20,11 @@ from xpnn.layers.pooling import (
     MaxPool1D,
     MaxPool2D,
 )
+from xpnn.layers.rbm import RBM
 from xpnn.layers.resize import UpSample2D, ZeroPad1D, ZeroPad2D
-from xpnn.layers.shape import Flatten, Reshape
+from xpnn.layers.shape import ExpandDims, Flatten, Lambda, Permute, Reshape, Squeeze
+from xpnn.layers.sparse import SparseEvolution
+from xpnn.layers.unsupervised import Unsupervised
 
 __all__ = [
     "RBM",
@@ -39,14 +32,11 @@ __all__ = [
     "Add",
     "AutoEncoder",
     "Average",
-    "AvgPool2D",
-    "BatchNorm",
-    "Chain",
-    "Concatenate",
     "AvgPool1D",
     "AvgPool2D",
     "BatchNorm",
     "Chain",
+    "Concatenate",
     "Conv1D",
     "Conv2D",
     "ConvPool2D",
@@ -57,14 +47,13 @@ __all__ = [
     "Dropout",
     "ExpandDims",
     "Flatten",
+    "GlobalAvgPool",
+    "GlobalMaxPool",
     "GroupNorm",
     "InstanceNorm",
     "Lambda",
     "Layer",
     "LayerNorm",
-    "GlobalAvgPool",
-    "GlobalMaxPool",
-    "Layer",
     "MaxPool1D",
     "MaxPool2D",
     "Maximum",
@@ -75,10 +64,10 @@ __all__ = [
     "RMSNorm",
     "Reshape",
     "Residual",
+    "ResidualBlock",
     "SparseEvolution",
     "Squeeze",
     "Unsupervised",
-    "ResidualBlock",
     "UpSample2D",
     "WaveNetBlock",
     "ZeroPad1D",
