@@ -7,16 +7,14 @@ alone, so their own differentiation goes through it.
 from __future__ import annotations
 
 from xpnn.functional.convolution import conv1d, conv2d, conv_output_shape
+from xpnn.functional.fans import fans
 from xpnn.functional.neural import (
+    alpha_dropout,
     dropout,
+    gaussian_noise,
     linear,
-    log_softmax,
     logsumexp,
-    relu,
-    sigmoid,
-    softmax,
     softmax_cross_entropy,
-    tanh,
 )
 from xpnn.functional.normalization import (
     batch_norm,
@@ -33,6 +31,30 @@ from xpnn.functional.pooling import (
     max_pool1d,
     max_pool2d,
 )
+from xpnn.functional.rectifiers import (
+    elu,
+    exponential,
+    gelu,
+    leaky_relu,
+    mish,
+    prelu,
+    relu,
+    selu,
+    silu,
+    softplus,
+)
+from xpnn.functional.sigmoids import (
+    elliot,
+    hard_sigmoid,
+    log_softmax,
+    sigmoid,
+    softmax,
+    softsign,
+    symmetric_elliot,
+    tanh,
+    ultra_fast_sigmoid,
+)
+from xpnn.functional.special import erf, erfc
 from xpnn.functional.transposed import (
     conv_transpose1d,
     conv_transpose2d,
@@ -41,6 +63,7 @@ from xpnn.functional.transposed import (
 from xpnn.functional.windows import col2im, dilate, im2col, pad, same_padding, upsample2d
 
 __all__ = [
+    "alpha_dropout",
     "avg_pool1d",
     "avg_pool2d",
     "batch_norm",
@@ -53,24 +76,42 @@ __all__ = [
     "conv_transpose_output_shape",
     "dilate",
     "dropout",
+    "elliot",
+    "elu",
+    "erf",
+    "erfc",
+    "exponential",
+    "fans",
+    "gaussian_noise",
+    "gelu",
     "global_avg_pool",
     "global_max_pool",
     "group_norm",
+    "hard_sigmoid",
     "im2col",
     "instance_norm",
     "layer_norm",
+    "leaky_relu",
     "linear",
     "log_softmax",
     "logsumexp",
     "max_pool1d",
     "max_pool2d",
+    "mish",
     "pad",
+    "prelu",
     "relu",
     "rms_norm",
     "same_padding",
+    "selu",
     "sigmoid",
+    "silu",
     "softmax",
     "softmax_cross_entropy",
+    "softplus",
+    "softsign",
+    "symmetric_elliot",
     "tanh",
+    "ultra_fast_sigmoid",
     "upsample2d",
 ]

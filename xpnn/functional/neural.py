@@ -1,4 +1,4 @@
-"""The affine map, activations, cross-entropy and dropout."""
+"""The affine map, cross-entropy, dropout and noise."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from typing import Any
 from xpnn import backend, random
 from xpnn.autograd.record import apply
 from xpnn.errors import ConfigError, ShapeError
+from xpnn.functional._options import non_negative
 from xpnn.primitives import neural
+from xpnn.primitives.activations import SELU_ALPHA, SELU_SCALE
 
 __all__ = [
+    "alpha_dropout",
     "dropout",
+    "gaussian_noise",
     "linear",
-    "log_softmax",
     "logsumexp",
-    "relu",
-    "sigmoid",
-    "softmax",
     "softmax_cross_entropy",
-    "tanh",
 ]
 
 Array = Any
@@ -48,71 +47,6 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
         )
         raise ShapeError(msg)
     return apply(neural.linear, (x, weight, bias))
-
-
-def relu(x: Array) -> Array:
-    """Return max(x, 0); the derivative at 0 is 0 (Nair & Hinton 2010).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from xpnn import functional as F
-    >>> F.relu(np.asarray([-1.0, 0.0, 2.0]))
-    array([0., 0., 2.])
-    """
-    return apply(neural.relu, (x,))
-
-
-def sigmoid(x: Array) -> Array:
-    """Return 1 / (1 + exp(-x)), which does not overflow for large negative ``x``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from xpnn import functional as F
-    >>> F.sigmoid(np.asarray([-1000.0, 0.0, 1000.0]))
-    array([0. , 0.5, 1. ])
-    """
-    return apply(neural.sigmoid, (x,))
-
-
-def tanh(x: Array) -> Array:
-    """Return the hyperbolic tangent.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from xpnn import functional as F
-    >>> F.tanh(np.asarray([0.0, 1000.0]))
-    array([0., 1.])
-    """
-    return backend.array_namespace(x).tanh(x)
-
-
-def softmax(x: Array, *, axis: int = -1) -> Array:
-    """Return exp(x) over its sum along an axis: positive numbers that add up to 1.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from xpnn import functional as F
-    >>> F.softmax(np.asarray([1000.0, 1000.0]))
-    array([0.5, 0.5])
-    """
-    return apply(neural.softmax, (x,), {"axis": axis})
-
-
-def log_softmax(x: Array, *, axis: int = -1) -> Array:
-    """Return the logarithm of softmax, without underflow.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from xpnn import functional as F
-    >>> F.log_softmax(np.asarray([0.0, -1000.0]))
-    array([    0., -1000.])
-    """
-    return apply(neural.log_softmax, (x,), {"axis": axis})
 
 
 def logsumexp(
@@ -181,3 +115,78 @@ def dropout(x: Array, p: float, *, training: bool = True, rng: Any = None) -> Ar
     stream = random.get_rng() if rng is None else rng
     mask = stream.bernoulli(1.0 - p, tuple(x.shape), device=backend.device_of(x))
     return apply(neural.dropout, (x, mask), {"scale": 1.0 / (1.0 - p)})
+
+
+def alpha_dropout(x: Array, p: float, *, training: bool = True, rng: Any = None) -> Array:
+    r"""Dropout that keeps the mean 0 and the variance 1 of what SELU gives.
+
+    .. math:: y = a\,(m x + (1 - m)\,\alpha') + b, \qquad
+              a = \bigl(q\,(1 + p\,\alpha'^2)\bigr)^{-1/2}, \quad b = -a\,p\,\alpha'
+
+    with a mask :math:`m` that is 1 with probability :math:`q = 1 - p`: what is dropped becomes the
+    value :math:`\alpha' = -1.7580993...` to which SELU falls on the left.
+
+    Parameters
+    ----------
+    x : array
+    p : float
+        The fraction dropped, in [0, 1).
+    training : bool
+        False returns ``x`` as it is.
+    rng : xpnn.random.Stream, optional
+        Where the mask comes from; the default stream. The same seed gives the same mask on every
+        device.
+
+    Notes
+    -----
+    Source: Klambauer, Unterthiner, Mayr and Hochreiter, "Self-normalizing neural networks", 2017.
+    PyTorch and Keras compute the same.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import functional as F, random
+    >>> F.alpha_dropout(np.zeros(4), 0.5, rng=random.Stream(0)).round(3)
+    array([-0.779,  0.779, -0.779,  0.779])
+    """
+    if not 0.0 <= p < 1.0:
+        msg = f"alpha_dropout: 'p' must be in [0, 1), got {p}; nothing kept has no variance."
+        raise ConfigError(msg)
+    if not training or p == 0.0:
+        return x
+    stream = random.get_rng() if rng is None else rng
+    mask = stream.bernoulli(1.0 - p, tuple(x.shape), device=backend.device_of(x))
+    low = -SELU_SCALE * SELU_ALPHA
+    scale = ((1.0 - p) * (1.0 + p * low * low)) ** -0.5
+    shift = -scale * p * low
+    options = {"scale": scale, "shift": shift, "dropped": scale * low + shift}
+    return apply(neural.alpha_dropout, (x, mask), options)
+
+
+def gaussian_noise(x: Array, std: float, *, training: bool = True, rng: Any = None) -> Array:
+    r"""Add normal noise, :math:`y = x + \epsilon` with :math:`\epsilon \sim N(0, \sigma^2)`.
+
+    Parameters
+    ----------
+    x : array
+    std : float
+        :math:`\sigma`, in the units of ``x``; not negative.
+    training : bool
+        False returns ``x`` as it is.
+    rng : xpnn.random.Stream, optional
+        Where the noise comes from; the default stream. CUDA makes it on the device, where the last
+        bit of a number may differ from the host's; see :meth:`xpnn.random.Stream.normal`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn import functional as F, random
+    >>> F.gaussian_noise(np.zeros(3), 0.1, rng=random.Stream(0)).round(3)
+    array([ 0.016,  0.298, -0.193])
+    """
+    non_negative("gaussian_noise", "std", std)
+    if not training or std == 0.0:
+        return x
+    stream = random.get_rng() if rng is None else rng
+    device = backend.device_of(x)
+    return x + stream.normal(tuple(x.shape), std=std, dtype=x.dtype, device=device)

@@ -94,7 +94,7 @@ def encode(value: Any, owner: str, name: str) -> Any:
     if isinstance(value, initializers.Initializer) and is_dataclass(value):
         return {"initializer": type(value).__name__, **asdict(value)}
     if callable(value) and (known := activations.name_of(value)) is not None:
-        return known
+        return encode(known, owner, name)
     msg = (
         f"{owner}: the argument {name!r} is a {type(value).__name__}, which a JSON configuration"
         " cannot hold. Name it by a string, or write a Layer class of your own."

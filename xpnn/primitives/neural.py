@@ -1,4 +1,4 @@
-"""Fused functions of neural networks: linear map, activations, cross-entropy, dropout."""
+"""Fused functions of neural networks: linear map, cross-entropy, dropout."""
 
 from __future__ import annotations
 
@@ -36,44 +36,6 @@ def _linear_vjp(
     return dx, dw, db
 
 
-@primitive()
-def relu(xp: Any, x: Array, /) -> Array:
-    """max(x, 0); the derivative at 0 is 0."""
-    return xp.maximum(x, 0.0)
-
-
-relu.d(lambda xp, g, y: xp.where(y > 0, g, xp.zeros_like(g)))
-
-
-@primitive()
-def sigmoid(xp: Any, x: Array, /) -> Array:
-    """1 / (1 + exp(-x)), as (tanh(x/2) + 1) / 2, which cannot overflow."""
-    return 0.5 * xp.tanh(0.5 * x) + 0.5
-
-
-sigmoid.d(lambda xp, g, y: g * (y * (1 - y)))
-
-
-@primitive()
-def softmax(xp: Any, x: Array, /, *, axis: int = -1) -> Array:
-    """exp(x) over its sum along an axis; the largest element is subtracted first."""
-    shifted = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
-    return shifted / xp.sum(shifted, axis=axis, keepdims=True)
-
-
-softmax.d(lambda xp, g, y, axis: y * (g - xp.sum(g * y, axis=axis, keepdims=True)))
-
-
-@primitive()
-def log_softmax(xp: Any, x: Array, /, *, axis: int = -1) -> Array:
-    """Logarithm of softmax, x - log(sum(exp(x))), without underflow."""
-    shifted = x - xp.max(x, axis=axis, keepdims=True)
-    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
-
-
-log_softmax.d(lambda xp, g, y, axis: g - xp.exp(y) * xp.sum(g, axis=axis, keepdims=True))
-
-
 @primitive(residual=True)
 def softmax_cross_entropy(xp: Any, logits: Array, labels: Array, /) -> tuple[Array, Array]:
     r"""Cross-entropy of integer labels, :math:`\log \sum_j e^{x_j} - x_{label}`, a value a row.
@@ -104,6 +66,17 @@ def dropout(xp: Any, x: Array, mask: Array, /, *, scale: float) -> Array:
 
 
 dropout.d(lambda xp, g, mask, scale: dropout(xp, g, mask, scale=scale), None)
+
+
+@primitive()
+def alpha_dropout(
+    xp: Any, x: Array, mask: Array, /, *, scale: float, shift: float, dropped: float
+) -> Array:
+    """``scale * x + shift`` where the mask is True, ``dropped`` elsewhere."""
+    return xp.where(mask, x * scale + shift, dropped)
+
+
+alpha_dropout.d(lambda xp, g, mask, scale: dropout(xp, g, mask, scale=scale), None)
 
 
 @primitive()
