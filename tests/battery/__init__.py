@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from battery import (
+    activation,
     blocks,
     containers,
     convolution,
@@ -22,6 +23,7 @@ __all__ = ["LAYERS", "Bools", "Ints", "Row"]
 
 LAYERS = [
     *dense.ROWS,
+    *activation.ROWS,
     *shape.ROWS,
     *dropout.ROWS,
     *convolution.ROWS,

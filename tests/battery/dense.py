@@ -1,4 +1,4 @@
-"""Fully connected layers and activations."""
+"""Fully connected layers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,6 @@ ROWS = [
         (6, 4),
         (6, 3),
     ),
-    Row("activation", lambda: layers.Activation("softmax"), (3, 4), (3, 4)),
     Row(
         "dense tied to its transpose",
         _tied,

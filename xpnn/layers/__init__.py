@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from xpnn.layers.activation import Activation, Maxout, PReLU, Softmax
 from xpnn.layers.autoencoder import AutoEncoder
 from xpnn.layers.base import Layer, Parameter
 from xpnn.layers.blocks import ConvPool2D, ResidualBlock, WaveNetBlock
 from xpnn.layers.calling import functional_call
 from xpnn.layers.containers import Chain, Parallel, Residual
 from xpnn.layers.conv import Conv1D, Conv2D, ConvTranspose1D, ConvTranspose2D
-from xpnn.layers.dense import Activation, Dense
-from xpnn.layers.dropout import Dropout
+from xpnn.layers.dense import Dense
+from xpnn.layers.dropout import AlphaDropout, DropConnect, Dropout, GaussianNoise
 from xpnn.layers.merge import Add, Average, Concatenate, Dot, Maximum, Multiply
 from xpnn.layers.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from xpnn.layers.pooling import (
@@ -30,6 +31,7 @@ __all__ = [
     "RBM",
     "Activation",
     "Add",
+    "AlphaDropout",
     "AutoEncoder",
     "Average",
     "AvgPool1D",
@@ -44,9 +46,11 @@ __all__ = [
     "ConvTranspose2D",
     "Dense",
     "Dot",
+    "DropConnect",
     "Dropout",
     "ExpandDims",
     "Flatten",
+    "GaussianNoise",
     "GlobalAvgPool",
     "GlobalMaxPool",
     "GroupNorm",
@@ -57,7 +61,9 @@ __all__ = [
     "MaxPool1D",
     "MaxPool2D",
     "Maximum",
+    "Maxout",
     "Multiply",
+    "PReLU",
     "Parallel",
     "Parameter",
     "Permute",
@@ -65,6 +71,7 @@ __all__ = [
     "Reshape",
     "Residual",
     "ResidualBlock",
+    "Softmax",
     "SparseEvolution",
     "Squeeze",
     "Unsupervised",

@@ -1,4 +1,4 @@
-"""Fully connected layers and activations."""
+"""Fully connected layers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xpnn.errors import ConfigError, DTypeError, ShapeError
 from xpnn.layers.base import Layer, Parameter
 from xpnn.layers.penalties import decay, decayed
 
-__all__ = ["Activation", "Dense", "require_floats"]
+__all__ = ["Dense", "require_floats"]
 
 Array = Any
 
@@ -35,12 +35,14 @@ class Dense(Layer):
     out_features : int
     in_features : int, optional
         The length of the last axis of x; taken from the first input if not given.
-    activation : str or callable, optional
-        The function :math:`a`; none by default.
+    activation : str, pair or callable, optional
+        The function :math:`a`, such as "gelu" or ("elu", {"alpha": 0.5}), of
+        :mod:`xpnn.activations` or your own; none by default.
     bias : bool
         Whether to add b.
-    weight_init, bias_init : str or Initializer
-        Glorot & Bengio 2010, uniform, and zeros by default.
+    weight_init, bias_init : str, pair or Initializer
+        Such as ("orthogonal", {"gain": "relu"}), of :mod:`xpnn.initializers`; Glorot & Bengio 2010,
+        uniform, and zeros by default.
     l1, l2 : float
         Add :math:`l_1 \sum |W| + l_2 \sum W^2` to the loss; see :meth:`Layer.penalties`.
     weight : Parameter, optional
@@ -83,14 +85,14 @@ class Dense(Layer):
     ) -> None:
         for name, n in (("out_features", out_features), ("in_features", in_features)):
             if n is not None and n < 1:
-                msg = f"Dense: {name!r} must be at least 1, got {n}."
+                msg = f"{type(self).__name__}: {name!r} must be at least 1, got {n}."
                 raise ConfigError(msg)
         self.out_features, self.in_features = out_features, in_features
         self.activation = activations.get(activation)
         self.use_bias = bias
         self.weight_init = initializers.get(weight_init)
         self.bias_init = initializers.get(bias_init)
-        self.l1, self.l2 = decay("Dense", l1, l2)
+        self.l1, self.l2 = decay(type(self).__name__, l1, l2)
         self.weight, self.transposed = weight, transposed
         if weight is not None:
             in_features = self._of_shared(weight)
@@ -120,49 +122,35 @@ class Dense(Layer):
 
     def build(self, shape: tuple[int, ...]) -> None:
         if not shape:
-            msg = "Dense: expected x with at least one axis, got a scalar."
+            msg = f"{type(self).__name__}: expected x with at least one axis, got a scalar."
             raise ShapeError(msg)
         self.in_features = self.in_features or shape[-1]
         if self.weight is None:
-            self.weight = Parameter(self.weight_init((self.in_features, self.out_features)))
-        self.bias = Parameter(self.bias_init((self.out_features,))) if self.use_bias else None
+            size = (self.in_features, self.out_features)
+            self.weight = Parameter(self._initial(self.weight_init, size))
+        self.bias = None
+        if self.use_bias:
+            self.bias = Parameter(self._initial(self.bias_init, (self.out_features,)))
+
+    def _initial(self, initializer: Any, shape: tuple[int, ...]) -> Array:
+        """Return what a parameter begins with."""
+        return initializer(shape)
 
     def forward(self, x: Array) -> Array:
         if x.ndim < 1 or x.shape[-1] != self.in_features:
             msg = (
-                f"Dense(in_features={self.in_features}): expected x with last axis"
+                f"{type(self).__name__}(in_features={self.in_features}): expected x with last axis"
                 f" {self.in_features}, got shape {tuple(x.shape)}."
             )
             if x.ndim > 2:
                 msg += " Flatten the images first, for example with layers.Flatten()."
             raise ShapeError(msg)
-        require_floats("Dense", x)
-        weight = self.weight.T if self.transposed else self.weight
-        return self.activation(F.linear(x, weight, self.bias))
+        require_floats(type(self).__name__, x)
+        return self.activation(F.linear(x, self._used_weight(), self.bias))
+
+    def _used_weight(self) -> Array:
+        """Return the weight as x is multiplied by it."""
+        return self.weight.T if self.transposed else self.weight
 
     def penalty(self) -> Any:
         return decayed(self.weight, self.l1, self.l2)
-
-
-class Activation(Layer):
-    """An activation function as a layer.
-
-    Parameters
-    ----------
-    activation : str or callable
-        "relu", "sigmoid", "tanh", "softmax", "linear", or a function of one array.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from xpnn import layers
-    >>> layers.Activation("relu")(np.asarray([-1.0, 2.0])).data
-    array([0., 2.])
-    """
-
-    def __init__(self, activation: Any) -> None:
-        self.activation = activations.get(activation)
-
-    def forward(self, x: Array) -> Array:
-        require_floats("Activation", x)
-        return self.activation(x)
