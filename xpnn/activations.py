@@ -1,8 +1,10 @@
 """Activation functions, by themselves and by name.
 
 A layer takes one by its name, with its arguments as a pair: ``activation="relu"``,
-``activation=("elu", {"alpha": 0.5})``. All are functions of one array, of any shape. Those whose
-slopes are at most 1 give finite values and finite derivatives for every finite argument.
+``activation=("elu", {"alpha": 0.5})``. All are functions of one array, of any shape. Every one but
+``affine`` has a finite value and a finite derivative for every finite float32 and float64; where
+mathematics has a larger value than the dtype (``exponential``, ``selu``, ``log_softmax``), it is
+the largest number, or just below.
 """
 
 from __future__ import annotations
