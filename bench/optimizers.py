@@ -57,7 +57,7 @@ def xpnn_step(name: str, arrays: list[Any], gradients: list[Any]) -> tuple[Any, 
     from xpnn import optim
 
     cls, options, _ = OPTIMIZERS[name]
-    optimizer = getattr(optim, cls)(learning_rate=1e-3, **options)
+    optimizer = getattr(optim, cls)(lr=1e-3, **options)
     params = [xpnn.Tensor(x, requires_grad=True) for x in arrays]
     grads = [xpnn.Tensor(g) for g in gradients]
 

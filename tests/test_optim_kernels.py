@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from optim_table import (
     assert_same,
     create,
+    every_kernel,
     every_optimizer,
     gradients,
     values,
@@ -56,7 +57,7 @@ BORDERS = [
 ]
 
 
-@every_optimizer
+@every_kernel
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("together", [True, False])
 @pytest.mark.usefixtures("small_blocks")
@@ -78,7 +79,7 @@ def test_kernel_equals_rule(name: str, dtype: str, together: bool) -> None:
                 assert_close(kept[key], x, tolerance, tolerance)
 
 
-@every_optimizer
+@every_kernel
 @given(
     shapes=st.lists(st.lists(st.integers(0, 20), max_size=2).map(tuple), min_size=1, max_size=6),
     absent=st.lists(st.integers(0, 5), max_size=4),
@@ -101,7 +102,7 @@ def test_kernel_equals_rule_whatever_the_shapes(
 
 @pytest.mark.parametrize("shape", [(4, 6), (200, 200)], ids=["packed", "large"])
 @pytest.mark.parametrize("layout", ["transposed", "fortran", "strided", "read-only"])
-@every_optimizer
+@every_kernel
 def test_layout_of_parameter_and_gradient_does_not_matter(
     name: str, layout: str, shape: tuple[int, int]
 ) -> None:

@@ -148,13 +148,27 @@ BROKEN: dict[str, tuple[Callable[[], dict[str, Any]], type[Exception], str]] = {
     "hyperparameter": (
         lambda: edited(hyperparameters={"rho": 0.1}),
         ConfigError,
-        "Adam has no hyperparameter 'rho'; it has learning_rate, beta1, beta2, epsilon,",
+        "Adam has no hyperparameter 'rho'; it has lr, beta1, beta2, epsilon,",
     ),
     "names": (_without_v, DataError, r"missing state\[1\]\['v'\]; unexpected state\[1\]\['w'\]"),
     "shape": (_wrong_shape, DataError, r"state\[1\]\['v'\]: expected shape \(3,\), got \(4,\)"),
-    "counts": (lambda: edited(updates=[1]), DataError, "1 counts of 2 parameters"),
+    "counts": (lambda: edited(updates=[1]), DataError, "1 counts and 2 groups of 2 parameters"),
+    "groups": (lambda: edited(group_of=[0, 1]), DataError, "there is no group 1"),
+    "schedules": (lambda: edited(schedules=[]), DataError, "0 schedules of 0 groups and one"),
+    "no schedule": (
+        lambda: edited(schedules=[{"best": 1.0}]),
+        DataError,
+        r"unexpected best of a learning rate 0\.001",
+    ),
+    "other schedule": (
+        lambda: edited(
+            hyperparameters={"lr": {"class": "King"}}, schedules=[{"current": 1.0, "bad": 0}]
+        ),
+        DataError,
+        r"King\.load_state_dict: expected current, losses, waiting; missing or unexpected: bad,",
+    ),
     "number": (
-        lambda: edited(updates=[1], state=good_state()["state"][:1]),
+        lambda: edited(updates=[1], group_of=[0], state=good_state()["state"][:1]),
         DataError,
         "it holds 1 parameters, here are 2",
     ),

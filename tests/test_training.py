@@ -22,11 +22,11 @@ def problem(n: int = 60, dtype: str = "float32") -> tuple[Any, Any]:
     return x, (x[:, 0] * x[:, 1] > 0).astype("int64")
 
 
-def network(dropout: float = 0.0, learning_rate: float = 0.02) -> xpnn.Sequential:
+def network(dropout: float = 0.0, lr: float = 0.02) -> xpnn.Sequential:
     model = xpnn.Sequential(
         [layers.Dense(16, activation="tanh"), layers.Dropout(dropout), layers.Dense(2)]
     )
-    model.compile("cross_entropy", optim.Adam(learning_rate), metrics=["accuracy"])
+    model.compile("cross_entropy", optim.Adam(lr), metrics=["accuracy"])
     return model
 
 
@@ -47,7 +47,7 @@ def test_fit_learns_and_reports_every_epoch() -> None:
 
 def test_reported_means_are_weighted_by_the_size_of_the_batches() -> None:
     x, y = problem(10)
-    model = network(learning_rate=1e-30)
+    model = network(lr=1e-30)
     history = model.fit(x, y, batch_size=4, validation_data=(x, y))
     whole = float(losses.cross_entropy(model.eval()(x), y))
     assert history["loss"][0] == pytest.approx(whole, rel=1e-5)

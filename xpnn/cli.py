@@ -42,7 +42,7 @@ def _train(options: argparse.Namespace) -> None:
     backend.set_dtype(options.dtype)
     random.set_seed(options.seed)
     (x, y), (x_test, y_test) = recipe.data()
-    model = recipe.build(learning_rate=options.learning_rate or recipe.learning_rate)
+    model = recipe.build(lr=recipe.lr if options.learning_rate is None else options.learning_rate)
     epochs = recipe.epochs if options.epochs is None else options.epochs
     print(f"{recipe.name}: {recipe.about}")
     print(f"training on {backend.get_device()}, {len(x):,} examples, {epochs} epochs")

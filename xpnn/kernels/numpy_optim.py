@@ -7,7 +7,7 @@ block, to whichever of two threads is free; ``XPNN_NUM_THREADS=1`` keeps to one.
 
 The interface is that of every library's optimizer kernels:
 
-    new = adam_update(params, grads, states, reuse, workspace, step=..., learning_rate=..., ...)
+    new = adam_update(params, grads, states, reuse, workspace, step=..., lr=..., ...)
 
 ``params``, ``grads``: arrays of one dtype, pairwise of one shape. ``states``: a dictionary of
 arrays for each parameter; the arrays are written in place, or others put there. ``reuse[i]``:
@@ -53,7 +53,7 @@ def sgd_update(
     workspace: dict[Any, Any],
     *,
     step: int,
-    learning_rate: float,
+    lr: float,
     momentum: float,
     nesterov: bool,
     dampening: float,
@@ -61,11 +61,11 @@ def sgd_update(
     decoupled: bool,
 ) -> list[Array]:
     """Return the parameters after a step of :class:`xpnn.optim.SGD`."""
-    lr, mu, gain = _scalars(workspace, params[0], learning_rate, momentum, 1 - dampening)
+    alpha, mu, gain = _scalars(workspace, params[0], lr, momentum, 1 - dampening)
 
     def change(g: Array, t: Array, v: Array = None) -> None:
         if v is None:
-            multiply(g, lr, t)
+            multiply(g, alpha, t)
             return
         if step == 1:
             v[...] = g
@@ -75,12 +75,12 @@ def sgd_update(
         if nesterov:
             multiply(v, mu, t)
             add(t, g, t)
-            multiply(t, lr, t)
+            multiply(t, alpha, t)
         else:
-            multiply(v, lr, t)
+            multiply(v, alpha, t)
 
     names = ("velocity",) if momentum else ()
-    decay = (learning_rate, weight_decay, decoupled)
+    decay = (lr, weight_decay, decoupled)
     return _sweep(change, names, params, grads, states, reuse, workspace, *decay)
 
 
@@ -92,7 +92,7 @@ def adam_update(
     workspace: dict[Any, Any],
     *,
     step: int,
-    learning_rate: float,
+    lr: float,
     beta1: float,
     beta2: float,
     epsilon: float,
@@ -106,7 +106,7 @@ def adam_update(
     ``m * c / (1 - beta1^t) / (sqrt(v) + c * epsilon)``: two passes fewer (Kingma & Ba, section 2).
     """
     c = math.sqrt(1 - beta2**step)
-    rate = learning_rate * c / (1 - beta1**step)
+    rate = lr * c / (1 - beta1**step)
     values = (beta1, 1 - beta1, beta2, 1 - beta2, c * epsilon, rate)
     b1, one_b1, b2, one_b2, eps, alpha = _scalars(workspace, params[0], *values)
 
@@ -124,7 +124,7 @@ def adam_update(
         multiply(t, alpha, t)
 
     names = ("m", "v", "v_max") if amsgrad else ("m", "v")
-    decay = (learning_rate, weight_decay, decoupled)
+    decay = (lr, weight_decay, decoupled)
     return _sweep(change, names, params, grads, states, reuse, workspace, *decay)
 
 
@@ -152,13 +152,13 @@ def _sweep(
     states: list[State],
     reuse: Sequence[bool],
     workspace: dict[Any, Any],
-    learning_rate: float,
+    lr: float,
     weight_decay: float,
     decoupled: bool,
 ) -> list[Array]:
     """Return ``p - t`` for every parameter, ``t`` being what ``change`` says, with weight decay."""
     l2 = 0.0 if decoupled else weight_decay
-    keep = 1.0 - learning_rate * weight_decay if decoupled else 1.0
+    keep = 1.0 - lr * weight_decay if decoupled else 1.0
     small = [i for i, p in enumerate(params) if p.size <= _SMALL]
     if len(small) == len(params):
         return _packed(change, names, params, grads, states, workspace, l2, keep)

@@ -1,4 +1,4 @@
-"""Adam and AdamW: steps from running means of the gradient and of its square."""
+"""Adam, AdamW and AMSGrad: steps from running means of the gradient and of its square."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from xpnn.optim.base import Optimizer
 from xpnn.optim.config import flag, number
 from xpnn.optim.slots import State
 
-__all__ = ["Adam", "AdamW"]
+__all__ = ["AMSGrad", "Adam", "AdamW"]
 
 Array = Any
 
@@ -23,7 +23,7 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float
+    lr : float or schedule
         :math:`\alpha`; about the size of a step in every coordinate.
     beta1, beta2 : float
         Decay of the running means, in [0, 1).
@@ -32,18 +32,19 @@ class Adam(Optimizer):
     weight_decay : float
         Adds ``weight_decay * p`` to the gradient; for decoupled weight decay see :class:`AdamW`.
     amsgrad : bool
-        Whether to divide by the largest :math:`v` so far (Reddi et al. 2018).
+        Whether to divide by the largest :math:`v` so far; see :class:`AMSGrad`.
+    clip_value, clip_norm, clip_global_norm : float, optional
+        As for :class:`Optimizer`.
 
     Notes
     -----
     Algorithm 1 of the paper: bias correction on, epsilon outside the root and after the correction,
-    as in PyTorch. TensorFlow's epsilon is the :math:`\hat\epsilon` of the paper's section 2, which
-    is not corrected. AMSGrad as in PyTorch: the maximum is of the uncorrected :math:`v`.
+    as in PyTorch and numpy-ml. TensorFlow, npdl and yadll add it to the root of the uncorrected
+    :math:`v` instead, the :math:`\hat\epsilon` of the paper's section 2.
 
     References
     ----------
     D. P. Kingma, J. Ba: Adam: A method for stochastic optimization. ICLR 2015.
-    S. J. Reddi, S. Kale, S. Kumar: On the convergence of Adam and beyond. ICLR 2018.
 
     Examples
     --------
@@ -51,7 +52,7 @@ class Adam(Optimizer):
     >>> from xpnn import optim
     >>> w = xpnn.Tensor([4.0, -2.0], requires_grad=True)
     >>> (w * w).backward(xpnn.Tensor([1.0, 1.0]))
-    >>> optim.Adam(learning_rate=0.5).step([w])
+    >>> optim.Adam(lr=0.5).step([w])
     >>> w
     Tensor([ 3.5, -1.5], dtype=float32, requires_grad=True)
     """
@@ -60,14 +61,24 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 1e-3,
+        lr: Any = 1e-3,
+        *,
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-8,
         weight_decay: float = 0.0,
         amsgrad: bool = False,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        clip_global_norm: float | None = None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay=weight_decay)
+        super().__init__(
+            lr,
+            weight_decay=weight_decay,
+            clip_value=clip_value,
+            clip_norm=clip_norm,
+            clip_global_norm=clip_global_norm,
+        )
         self.beta1 = number(self, "beta1", beta1, below=1)
         self.beta2 = number(self, "beta2", beta2, below=1)
         self.epsilon = number(self, "epsilon", epsilon)
@@ -97,12 +108,14 @@ class AdamW(Adam):
 
     Parameters
     ----------
-    learning_rate : float
+    lr : float or schedule
         :math:`\alpha`.
     beta1, beta2, epsilon, amsgrad
         As for :class:`Adam`.
     weight_decay : float
         :math:`\lambda`.
+    clip_value, clip_norm, clip_global_norm : float, optional
+        As for :class:`Optimizer`.
 
     Notes
     -----
@@ -118,7 +131,7 @@ class AdamW(Adam):
     >>> import xpnn
     >>> from xpnn import optim
     >>> w = xpnn.Tensor([4.0])
-    >>> optim.AdamW(learning_rate=0.5, weight_decay=0.5).update([w], [xpnn.Tensor([0.0])])
+    >>> optim.AdamW(lr=0.5, weight_decay=0.5).update([w], [xpnn.Tensor([0.0])])
     >>> w
     Tensor([3.], dtype=float32)
     """
@@ -127,11 +140,83 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        learning_rate: float = 1e-3,
+        lr: Any = 1e-3,
+        *,
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-8,
         weight_decay: float = 0.01,
         amsgrad: bool = False,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        clip_global_norm: float | None = None,
     ) -> None:
-        super().__init__(learning_rate, beta1, beta2, epsilon, weight_decay, amsgrad)
+        super().__init__(
+            lr,
+            beta1=beta1,
+            beta2=beta2,
+            epsilon=epsilon,
+            weight_decay=weight_decay,
+            amsgrad=amsgrad,
+            clip_value=clip_value,
+            clip_norm=clip_norm,
+            clip_global_norm=clip_global_norm,
+        )
+
+
+class AMSGrad(Adam):
+    r"""Adam that divides by the largest mean of squares so far, so that steps do not grow again.
+
+    .. math::
+        v^{max}_t &= \max(v^{max}_{t-1}, v_t) \\
+        p_t &= p_{t-1} - \alpha \hat m_t
+            / \bigl(\sqrt{v^{max}_t / (1 - \beta_2^t)} + \epsilon\bigr)
+
+    Parameters
+    ----------
+    lr : float or schedule
+        :math:`\alpha`.
+    beta1, beta2, epsilon, weight_decay
+        As for :class:`Adam`, of which this is ``amsgrad=True``.
+    clip_value, clip_norm, clip_global_norm : float, optional
+        As for :class:`Optimizer`.
+
+    Notes
+    -----
+    PyTorch's variant: the maximum is of the uncorrected :math:`v`, the correction comes after it.
+    The paper corrects neither mean.
+
+    References
+    ----------
+    S. J. Reddi, S. Kale, S. Kumar: On the convergence of Adam and beyond. ICLR 2018.
+
+    Examples
+    --------
+    >>> from xpnn import optim
+    >>> optim.get("amsgrad").state_names()
+    ('m', 'v', 'v_max')
+    """
+
+    def __init__(
+        self,
+        lr: Any = 1e-3,
+        *,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        clip_global_norm: float | None = None,
+    ) -> None:
+        super().__init__(
+            lr,
+            beta1=beta1,
+            beta2=beta2,
+            epsilon=epsilon,
+            weight_decay=weight_decay,
+            amsgrad=True,
+            clip_value=clip_value,
+            clip_norm=clip_norm,
+            clip_global_norm=clip_global_norm,
+        )

@@ -12,15 +12,19 @@ on NumPy as on JAX, and the usual training loop allocates nothing large.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, ClassVar
 
-from xpnn.backend import ArrayWrapper, array_namespace, unwrap
-from xpnn.errors import ConfigError, DeviceError, DTypeError, GraphError, ShapeError
-from xpnn.optim.config import build, lookup, number, registry
+from xpnn.backend import ArrayWrapper, array_namespace
+from xpnn.errors import DeviceError, DTypeError, GraphError, ShapeError
+from xpnn.optim.clipping import CLIPS, clipped
+from xpnn.optim.config import number, resolve
+from xpnn.optim.groups import check_tensor, listed
+from xpnn.optim.pairing import paired
 from xpnn.optim.saving import Saveable
 from xpnn.optim.slots import Slot, State, as_array
+from xpnn.optim.tuning import registry
 
 __all__ = ["Optimizer", "get"]
 
@@ -35,23 +39,35 @@ class Optimizer(Saveable):
 
     Parameters
     ----------
-    learning_rate : float
+    lr : float, Schedule, str, (str, dict) or dict
+        The learning rate, or what :func:`xpnn.optim.schedules.get` takes.
     weight_decay : float
         Adds ``weight_decay * p`` to the gradient (L2 penalty); with ``decoupled`` the parameter
-        shrinks by the factor ``1 - learning_rate * weight_decay`` instead.
+        shrinks by the factor ``1 - lr * weight_decay`` instead.
+    clip_value, clip_norm, clip_global_norm : float, optional
+        Clip gradients before weight decay is added; at most one of them. See
+        :func:`~xpnn.optim.clip_by_value`, :func:`~xpnn.optim.clip_by_norm` (each gradient) and
+        :func:`~xpnn.optim.clip_by_global_norm` (all gradients of an update together).
 
     Attributes
     ----------
-    learning_rate : float
-        May be set at any time; it is read once a step.
+    lr : float
+        That of the next update. A number or a schedule may be set at any time.
+    schedule : Schedule or None
+        What ``lr`` comes from, if it is scheduled.
+    groups : tuple of Group
+        Parameters that have hyperparameters of their own; see :meth:`add_group`.
     steps : int
-        Updates made so far. The equations use each parameter's own count, which starts with its
-        first gradient: a layer that is unfrozen late has its bias correction from the start.
+        Updates made so far, from which a schedule has its step. The equations use each parameter's
+        own count, which starts with its first gradient: a layer that is unfrozen late has its bias
+        correction from the start.
     decoupled : bool
         Whether weight decay bypasses the equations; a class attribute.
     kernel : str or None
         Name of the native kernel that stands in for ``rule``; a class attribute, not inherited by a
         class that writes a rule of its own.
+    scalar_state : tuple of str
+        Names of the state that is one number a parameter; a class attribute.
     hyperparameter_names : tuple of str
         The arguments of ``__init__``; a class attribute that is filled in.
 
@@ -79,15 +95,25 @@ class Optimizer(Saveable):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        cls.hyperparameter_names = tuple(inspect.signature(cls).parameters)
-        if "rule" in vars(cls):
-            cls.kernel = vars(cls).get("kernel")
         registry[cls.__name__.lower()] = cls
 
-    def __init__(self, learning_rate: float, *, weight_decay: float = 0.0) -> None:
-        super().__init__()
-        self.learning_rate = number(self, "learning_rate", learning_rate)
+    def __init__(
+        self,
+        lr: Any,
+        *,
+        weight_decay: float = 0.0,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        clip_global_norm: float | None = None,
+    ) -> None:
+        super().__init__(lr)
         self.weight_decay = number(self, "weight_decay", weight_decay)
+        self.clip_value, self.clip_norm = clip_value, clip_norm
+        self.clip_global_norm = clip_global_norm
+        for name in CLIPS:
+            if (bound := getattr(self, name)) is not None:
+                setattr(self, name, number(self, name, bound, above=0))
+        clipped(self, [])  # an error for two of them
 
     # --------------------------------------------------------------- what a subclass writes
 
@@ -136,19 +162,19 @@ class Optimizer(Saveable):
         >>> import xpnn
         >>> from xpnn import optim
         >>> w = xpnn.Tensor([1.0], requires_grad=True)
-        >>> optimizer = optim.SGD(learning_rate=0.25)
+        >>> optimizer = optim.SGD(lr=0.25)
         >>> for _ in range(3):
         ...     (w * w).backward()
         ...     optimizer.step([w])
         >>> w
         Tensor([0.125], dtype=float32, requires_grad=True)
         """
-        params = self._listed(model)
+        params = listed(type(self).__name__, model)
         try:
             grads = [p.grad if p.requires_grad else None for p in params]
         except AttributeError:
             for i, param in enumerate(params):
-                self._meet(i, param)  # says which is no Tensor
+                check_tensor(self._label(i), param)  # says which is no Tensor
             raise
         if all(g is None for g in grads):
             frozen = sum(not p.requires_grad for p in params)
@@ -189,52 +215,56 @@ class Optimizer(Saveable):
         >>> import xpnn
         >>> from xpnn import optim
         >>> w = xpnn.Tensor([1.0, 2.0])
-        >>> optim.SGD(learning_rate=0.5).update([w], [xpnn.Tensor([2.0, 0.0])])
+        >>> optim.SGD(lr=0.5).update([w], [xpnn.Tensor([2.0, 0.0])])
         >>> w
         Tensor([0., 2.], dtype=float32)
         """
-        keys, params, grads = self._paired(params, grads)
+        keys, params, grads = paired(type(self).__name__, params, grads)
         if self._loaded is not None:
+            self._check(self._loaded, params)
             self._match(self._loaded, params)
-        names, slots = self.state_names(), self._slots
-        alike: dict[Any, list[tuple[Slot, Array]]] = {}
+        slots = self._slots
+        rules: dict[Any, tuple[Any, float]] = {None: (self, self.lr)}
+        for one in self._groups:
+            rules[one] = (own := one.rules(self)), own.lr
+        alike: dict[Any, tuple[list[Slot], list[Array]]] = {}
+        group: Any = self  # no group: the first one differs
         kind, updates = None, 0
         for key, param, grad in zip(keys, params, grads, strict=True):
             slot = slots.get(id(param)) or self._meet(key, param)
             if grad is None:
                 continue
             g = grad.data if isinstance(grad, ArrayWrapper) else grad
+            if slot.group is not group:
+                group, kind = slot.group, None
+                names = rules[group][0].state_names()
             if not slot.fits(param.data, g, names):
-                g = self._fit(key, slot, g)
+                g = self._fit(key, slot, g, rules[group][0])
             if kind is not slot.kind or updates != slot.updates:
                 kind, updates = slot.kind, slot.updates
-                group = alike.setdefault((kind, updates), [])
-            group.append((slot, g))
+                batch = alike.setdefault((group, kind, updates), ([], []))
+            batch[0].append(slot)
+            batch[1].append(g)
         if alike:
-            lr = float(self.learning_rate)
-            for group in alike.values():
-                kernel = group[0][0].kernel
-                if kernel is None:
-                    for slot, g in group:
-                        self._apply_rule(lr, slot, g)
-                else:
-                    self._apply_kernel(kernel, lr, *zip(*group, strict=True))
+            unclipped = self.clip_value is self.clip_norm is self.clip_global_norm is None
+            if self._groups or not unclipped:
+                self._clip(alike, rules)
+            for (group, _, _), (few, gs) in alike.items():
+                if few[0].kernel is not None:
+                    self._apply_kernel(*rules[group], few, gs)
+                    continue
+                for slot, g in zip(few, gs, strict=True):
+                    self._apply_rule(*rules[group], slot, g)
             self.steps += 1
 
     def _meet(self, key: Any, param: Any) -> Slot:
         """Note a parameter that was not seen before; one without a gradient too, for the order."""
-        tensor = isinstance(param, ArrayWrapper) or not hasattr(param, "__dlpack__")
-        if not (tensor and hasattr(param, "data")):
-            cls = type(param)
-            msg = (
-                f"{self._label(key)} is a {cls.__module__}.{cls.__qualname__}; an optimizer updates"
-                " Tensors. Write w = xpnn.Tensor(w) before."
-            )
-            raise DTypeError(msg)
-        slot = self._slots[id(param)] = Slot(param)
+        check_tensor(self._label(key), param)
+        its = [group for group in self._groups if any(p is param for p in group.params)]
+        slot = self._slots[id(param)] = Slot(param, group=its[0] if its else None)
         return slot
 
-    def _fit(self, key: Any, slot: Slot, g: Any) -> Array:
+    def _fit(self, key: Any, slot: Slot, g: Any, rules: Any) -> Array:
         """Fit the state to the parameter as it is now, and return the gradient in its dtype."""
         label, data = self._label(key), slot.param.data
         if not hasattr(g, "shape"):
@@ -247,70 +277,44 @@ class Optimizer(Saveable):
         if tuple(g.shape) != tuple(data.shape):
             msg = f"{label} has shape {tuple(data.shape)}, but its gradient has {tuple(g.shape)}."
             raise ShapeError(msg)
-        slot.settle(self.state_names(), self.kernel, label)
+        slot.settle(rules.state_names(), rules, label)
         return slot.cast(g)
 
-    def _apply_kernel(
-        self, kernel: Any, lr: float, slots: tuple[Slot, ...], grads: tuple[Array, ...]
-    ) -> None:
+    def _clip(self, alike: dict[Any, tuple[list[Slot], list[Array]]], rules: Any) -> None:
+        """Clip the gradients in their lists: those of the optimizer together, as of a group."""
+        together: dict[Any, list[list[Array]]] = {}
+        for (group, _, _), (_, grads) in alike.items():
+            alone = group is not None and not group.hyperparameters.keys().isdisjoint(CLIPS)
+            together.setdefault(group if alone else None, []).append(grads)
+        for group, lists in together.items():
+            found = iter(clipped(rules[group][0], [g for grads in lists for g in grads]))
+            for grads in lists:
+                grads[:] = islice(found, len(grads))
+
+    def _apply_kernel(self, rules: Any, lr: float, slots: list[Slot], grads: list[Array]) -> None:
         for slot in slots:
             slot.updates += 1
-        options = self.hyperparameters()
-        options.update(learning_rate=lr, step=slots[0].updates, decoupled=self.decoupled)
         reuse = [slot.owns_data() for slot in slots]
         params = [slot.param.data for slot in slots]
         states = [slot.state for slot in slots]
-        new = kernel(params, grads, states, reuse, self._workspace, **options)
+        new = slots[0].kernel(
+            params, grads, states, reuse, self._workspace,
+            lr=lr, step=slots[0].updates, decoupled=rules.decoupled,
+            **{name: getattr(rules, name) for name in rules._kernel_options},
+        )  # fmt: skip
         for slot, data in zip(slots, new, strict=True):
             slot.data = slot.param.data = data
 
-    def _apply_rule(self, lr: float, slot: Slot, g: Array) -> None:
+    def _apply_rule(self, rules: Any, lr: float, slot: Slot, g: Array) -> None:
         slot.updates += 1
         p = slot.cast(slot.param.data)
-        if self.weight_decay and self.decoupled:
-            p = (1 - lr * self.weight_decay) * p
-        elif self.weight_decay:
-            g = g + self.weight_decay * p
-        p, state = self.rule(slot.xp, lr, slot.updates, p, g, slot.state)
+        if rules.weight_decay and rules.decoupled:
+            p = (1 - lr * rules.weight_decay) * p
+        elif rules.weight_decay:
+            g = g + rules.weight_decay * p
+        p, state = rules.rule(slot.xp, lr, slot.updates, p, g, slot.state)
         slot.state = {name: as_array(x) for name, x in state.items()}
         slot.data = slot.param.data = slot.cast(as_array(p), slot.dtype)
-
-    def _paired(self, params: Any, grads: Any) -> tuple[Any, list[Any], list[Any]]:
-        """Return names or numbers of the pairs, parameters and gradients; no parameter twice."""
-        keys: Any = None
-        if isinstance(grads, Mapping) and isinstance(params, Mapping):
-            if odd := params.keys() ^ grads.keys():
-                msg = (
-                    f"{type(self).__name__}: only the parameters or only the gradients have"
-                    f" {', '.join(sorted(map(repr, odd)))}."
-                )
-                raise ConfigError(msg)
-            keys = list(params)
-            grads = [grads[key] for key in keys]
-        params, grads = self._listed(params), self._listed(grads)
-        if len(params) != len(grads):
-            msg = (
-                f"{type(self).__name__}: got {len(params)} parameters and {len(grads)} gradients."
-                " Give None for a parameter that has none."
-            )
-            raise ShapeError(msg)
-        keys = keys or range(len(params))
-        if len(set(map(id, params))) < len(params):
-            return self._once(keys, params, grads)
-        return keys, params, grads
-
-    def _once(
-        self, keys: Any, params: list[Any], grads: list[Any]
-    ) -> tuple[list[Any], list[Any], list[Any]]:
-        """Return every parameter once; it must have been given the same gradient everywhere."""
-        triples: dict[int, tuple[Any, Any, Any]] = {}
-        for key, param, grad in zip(keys, params, grads, strict=True):
-            _, _, first = triples.setdefault(id(param), (key, param, grad))
-            if unwrap(grad) is not unwrap(first):
-                msg = f"{self._label(key)} is given twice, with two gradients. Add them first."
-                raise ConfigError(msg)
-        once = zip(*triples.values(), strict=True)
-        return tuple(map(list, once))  # type: ignore[return-value]
 
     def _label(self, key: Any) -> str:
         return f"{type(self).__name__}: params[{key!r}]"
@@ -330,8 +334,7 @@ class Optimizer(Saveable):
         >>> optim.Optimizer.from_config({"class": "SGD", "momentum": 0.9}).momentum
         0.9
         """
-        options = dict(config)
-        return build(lookup(options.pop("class", None)), options)
+        return resolve("optimizer", registry, config, "hyperparameter")
 
 
 def get(optimizer: Any) -> Optimizer:
@@ -339,23 +342,23 @@ def get(optimizer: Any) -> Optimizer:
 
     Parameters
     ----------
-    optimizer : Optimizer, str or dict
-        Names are those of the classes, in any case; ``Optimizer.to_config`` makes the dict.
+    optimizer : Optimizer, str, (str, dict) or dict
+        Names are those of the classes, in any case. The pair is a name and hyperparameters;
+        ``Optimizer.to_config`` makes the dict.
 
     Raises
     ------
     ConfigError
-        If there is no optimizer of that name.
+        If there is no optimizer of that name, or it has no such hyperparameters.
 
     Examples
     --------
     >>> from xpnn import optim
     >>> optim.get("sgd")
-    SGD(learning_rate=0.01, momentum=0.0, nesterov=False, weight_decay=0.0, dampening=0.0)
-    >>> optim.get({"class": "Adam", "learning_rate": 0.01}).learning_rate
-    0.01
+    SGD(lr=0.01, momentum=0.0, nesterov=False, weight_decay=0.0, dampening=0.0)
+    >>> optim.get(("adam", {"lr": "noam", "clip_norm": 1.0})).clip_norm
+    1.0
     """
     if isinstance(optimizer, Optimizer):
         return optimizer
-    config = optimizer if isinstance(optimizer, Mapping) else {"class": optimizer}
-    return Optimizer.from_config(config)
+    return resolve("optimizer", registry, optimizer, "hyperparameter")

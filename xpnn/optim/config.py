@@ -1,22 +1,29 @@
-"""Optimizers by name, and their hyperparameters checked."""
+"""Optimizers and schedules by name, and their arguments checked."""
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from xpnn.errors import ConfigError
 
-__all__ = ["build", "flag", "lookup", "number", "registry"]
-
-registry: dict[str, Any] = {}  # every optimizer class, by its name in lower case
+__all__ = ["build", "choice", "flag", "lookup", "number", "resolve", "whole"]
 
 
 def number(
-    owner: Any, name: str, value: Any, *, below: float = math.inf, upto: float | None = None
+    owner: Any,
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    below: float = math.inf,
+    upto: float | None = None,
 ) -> float:
-    """Return a hyperparameter as a float, if it lies in [0, below), or in [0, upto].
+    """Return an argument as a float, if it lies in [0, below), or (above, below), or [0, upto].
+
+    ``owner`` is the object whose argument it is, or the name of a function.
 
     Raises
     ------
@@ -27,15 +34,31 @@ def number(
         x = math.nan if isinstance(value, (bool, str)) else float(value)
     except (TypeError, ValueError):
         x = math.nan
-    if 0 <= x < below if upto is None else 0 <= x <= upto:
+    low = 0 <= x if above is None else above < x
+    if low and (x < below if upto is None else x <= upto):
         return x
-    bounds = f"[0, {below:g})" if upto is None else f"[0, {upto:g}]"
-    msg = f"{type(owner).__name__}: {name!r} must be in {bounds}, got {value!r}."
+    start = "[0" if above is None else f"({above:g}"
+    end = f"{below:g})" if upto is None else f"{upto:g}]"
+    msg = f"{_name(owner)}: {name!r} must be in {start}, {end}, got {value!r}."
+    raise ConfigError(msg)
+
+
+def whole(owner: Any, name: str, value: Any, least: int = 0) -> int:
+    """Return an argument that is a whole number, at least ``least``.
+
+    Raises
+    ------
+    ConfigError
+        If it is something else.
+    """
+    if hasattr(value, "__index__") and not isinstance(value, bool) and int(value) >= least:
+        return int(value)
+    msg = f"{_name(owner)}: {name!r} must be a whole number >= {least}, got {value!r}."
     raise ConfigError(msg)
 
 
 def flag(owner: Any, name: str, value: Any) -> bool:
-    """Return a hyperparameter that is True or False.
+    """Return an argument that is True or False.
 
     Raises
     ------
@@ -44,38 +67,78 @@ def flag(owner: Any, name: str, value: Any) -> bool:
     """
     if isinstance(value, bool):
         return value
-    msg = f"{type(owner).__name__}: {name!r} must be True or False, got {value!r}."
+    msg = f"{_name(owner)}: {name!r} must be True or False, got {value!r}."
     raise ConfigError(msg)
 
 
-def lookup(name: Any) -> Any:
-    """Return the optimizer class of a name.
+def choice(owner: Any, name: str, value: Any, known: tuple[str, ...]) -> str:
+    """Return an argument that is one of some words.
+
+    Raises
+    ------
+    ConfigError
+        If it is something else.
+    """
+    if isinstance(value, str) and value in known:
+        return value
+    msg = f"{_name(owner)}: {name!r} must be {' or '.join(map(repr, known))}, got {value!r}."
+    raise ConfigError(msg)
+
+
+def lookup(kind: str, registry: Mapping[str, Any], name: Any) -> Any:
+    """Return the class of a name; case and underscores do not matter.
 
     Raises
     ------
     ConfigError
         If there is none; the message lists those there are.
     """
-    cls = registry.get(name.lower()) if isinstance(name, str) else None
-    if cls is None:
+    plain = name.replace("_", "").lower() if isinstance(name, str) else ""
+    if plain not in registry:
         known = ", ".join(sorted(cls.__name__ for cls in registry.values()))
-        msg = f"unknown optimizer {name!r}; known are {known}."
+        msg = f"unknown {kind} {name!r}; known are {known}."
         raise ConfigError(msg)
-    return cls
+    return registry[plain]
 
 
-def build(cls: Any, options: Mapping[str, Any]) -> Any:
-    """Return an optimizer of a class with hyperparameters by name.
+def build(cls: Any, options: Mapping[str, Any], noun: str = "hyperparameter") -> Any:
+    """Return an object of a class with arguments by name.
 
     Raises
     ------
     ConfigError
-        If a name is not one of its hyperparameters, or a value is out of range.
+        If a name is not one of its arguments, one is missing, or a value is out of range.
     """
-    if unknown := [name for name in options if name not in cls.hyperparameter_names]:
+    known = inspect.signature(cls).parameters
+    if unknown := [name for name in options if name not in known]:
         msg = (
-            f"{cls.__name__} has no hyperparameter {', '.join(map(repr, unknown))};"
-            f" it has {', '.join(cls.hyperparameter_names)}."
+            f"{cls.__name__} has no {noun} {', '.join(map(repr, unknown))};"
+            f" it has {', '.join(known)}."
         )
         raise ConfigError(msg)
+    try:
+        inspect.signature(cls).bind(**options)
+    except TypeError as error:
+        msg = f"{cls.__name__}: {error}."
+        raise ConfigError(msg) from None
     return cls(**options)
+
+
+def resolve(kind: str, registry: Mapping[str, Any], given: Any, noun: str) -> Any:
+    """Return the object of a name, of a pair of a name and its arguments, or of a configuration.
+
+    Raises
+    ------
+    ConfigError
+        If no class has that name, or it takes no such arguments.
+    """
+    if isinstance(given, Mapping):
+        options = dict(given)
+        return build(lookup(kind, registry, options.pop("class", None)), options, noun)
+    if isinstance(given, (tuple, list)) and len(given) == 2 and isinstance(given[1], Mapping):
+        return build(lookup(kind, registry, given[0]), given[1], noun)
+    return build(lookup(kind, registry, given), {}, noun)
+
+
+def _name(owner: Any) -> str:
+    return owner if isinstance(owner, str) else type(owner).__name__

@@ -26,7 +26,7 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float
+    lr : float or schedule
         :math:`\alpha`.
     momentum : float
         :math:`\mu`, in [0, 1).
@@ -36,6 +36,8 @@ class SGD(Optimizer):
         Adds ``weight_decay * p`` to the gradient.
     dampening : float
         :math:`\tau`, in [0, 1]: how much of the gradient is left out of the velocity.
+    clip_value, clip_norm, clip_global_norm : float, optional
+        As for :class:`Optimizer`.
 
     Notes
     -----
@@ -53,7 +55,7 @@ class SGD(Optimizer):
     >>> import xpnn
     >>> from xpnn import optim
     >>> w = xpnn.Tensor([4.0], requires_grad=True)
-    >>> optimizer = optim.SGD(learning_rate=0.25, momentum=0.5)
+    >>> optimizer = optim.SGD(lr=0.25, momentum=0.5)
     >>> for _ in range(2):
     ...     (w * w).backward()
     ...     optimizer.step([w])
@@ -65,13 +67,23 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.01,
+        lr: Any = 0.01,
+        *,
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float = 0.0,
         dampening: float = 0.0,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        clip_global_norm: float | None = None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay=weight_decay)
+        super().__init__(
+            lr,
+            weight_decay=weight_decay,
+            clip_value=clip_value,
+            clip_norm=clip_norm,
+            clip_global_norm=clip_global_norm,
+        )
         self.momentum = number(self, "momentum", momentum, below=1)
         self.nesterov = flag(self, "nesterov", nesterov)
         self.dampening = number(self, "dampening", dampening, upto=1)

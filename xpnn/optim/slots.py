@@ -24,7 +24,7 @@ class Slot:
     """
 
     __slots__ = (
-        *("param", "data", "state", "updates"),
+        *("param", "data", "state", "updates", "group"),
         *("cls", "device", "dtype", "kernel", "kind", "names", "shape", "work", "xp"),
     )
     xp: Any
@@ -37,11 +37,14 @@ class Slot:
     names: tuple[str, ...]  # of the state arrays
     kernel: Any
 
-    def __init__(self, param: Any, state: State | None = None, updates: int = 0) -> None:
+    def __init__(
+        self, param: Any, state: State | None = None, updates: int = 0, group: Any = None
+    ) -> None:
         self.param = param
         self.data: Array = None  # the array that was last in the parameter
         self.state = state or {}
         self.updates = updates
+        self.group = group  # whose hyperparameters are used; None for the optimizer's
 
     def fits(self, data: Array, g: Any, names: tuple[str, ...]) -> bool:
         """Return whether nothing has changed since ``settle``, and the gradient is like it."""
@@ -54,15 +57,18 @@ class Slot:
             and names == self.names
         )
 
-    def settle(self, names: tuple[str, ...], kernel: str | None, label: str) -> None:
-        """Make the state that is missing, and move what there is to where the parameter is."""
+    def settle(self, names: tuple[str, ...], rules: Any, label: str) -> None:
+        """Make the state that is missing, and move what there is to where the parameter is.
+
+        ``rules`` is the optimizer that says how state starts, and which kernel it has.
+        """
         data = self.param.data
         dtype = as_dtype(data.dtype)
         if dtype.kind != "f":
             msg = f"{label} is {dtype}; an optimizer updates real floating-point numbers."
             raise DTypeError(msg)
-        for x in self.state.values():
-            if tuple(x.shape) != tuple(data.shape):
+        for name, x in self.state.items():
+            if name not in rules.scalar_state and tuple(x.shape) != tuple(data.shape):
                 msg = (
                     f"{label} has shape {tuple(data.shape)}, but its state was made for shape"
                     f" {tuple(x.shape)}. Start with a new optimizer."
@@ -73,7 +79,7 @@ class Slot:
             self.data, self.shape = data, data.shape
             return
         self.xp = xp = backend.array_namespace(data)
-        half = dtype.itemsize < 4
+        half, kernel = dtype.itemsize < 4, rules.kernel
         module = None if half or kernel is None else kernels.load(xp.__name__)
         self.kernel = getattr(module, kernel or "", None)
         self.kind = sys.intern(f"{xp.__name__} {data.device} {dtype}")
@@ -84,17 +90,22 @@ class Slot:
             data.dtype,
         )
         self.work = backend.native_dtype(xp, "float32") if half else data.dtype
-        self.state = {name: self._beside(data, self.state.get(name)) for name in names}
+        self.state = {name: self._beside(data, name, rules) for name in names}
         self.names, self.data = names, data
 
-    def _beside(self, data: Array, x: Array | None) -> Array:
-        """Return zeros, or a copy of ``x``, on the device of ``data``."""
-        place = backend.device_of(data)
+    def _beside(self, data: Array, name: str, rules: Any) -> Array:
+        """Return the state array of a name on the device of ``data``: a copy, or a new one."""
+        place, x = backend.device_of(data), self.state.get(name)
+        shape = () if name in rules.scalar_state else self.shape
+        start = rules.state_start(name) if x is None else 0.0
         with place.library.scope(place.native):
-            zeros = self.xp.zeros(self.shape, dtype=self.work, device=self.device)
+            if start:
+                new = self.xp.full(shape, start, dtype=self.work, device=self.device)
+            else:
+                new = self.xp.zeros(shape, dtype=self.work, device=self.device)
         if x is None:
-            return zeros
-        return backend.put(zeros, ..., backend.asarray(x, device=place, dtype=self.work))
+            return new
+        return backend.put(new, ..., backend.asarray(x, device=place, dtype=self.work))
 
     def cast(self, x: Array, dtype: Any = None) -> Array:
         """Return ``x`` in ``dtype``, by default that of the arithmetic."""

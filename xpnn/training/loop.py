@@ -103,6 +103,7 @@ def run_epochs(
                 found = measure(model, validation, loss, measures)
                 values |= {f"val_{name}": value for name, value in found.items()}
             run.history.append(values)
+            model.optimizer.observe(values.get("val_loss", values["loss"]), "epoch")
             for callback in callbacks:
                 callback.on_epoch_end(run, values)
             run.epoch += 1
@@ -124,6 +125,7 @@ def _epoch(
                 check_targets(loss, targets[0], predictions)
         guard.before(run.step)
         values = model.train_step(x, y, loss, measures)
+        model.optimizer.observe(values["loss"], "step")
         means.add(values, _examples(y))
         guard.after(run.step, run.epoch, values["loss"])
         for callback in callbacks:

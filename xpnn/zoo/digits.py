@@ -19,13 +19,13 @@ def digits() -> Any:
     return (x_train, y_train), (x_test, y_test)
 
 
-@recipe(data=digits, epochs=40, batch_size=32, learning_rate=1e-3)
-def mlp(learning_rate: float = 1e-3) -> Any:
+@recipe(data=digits, epochs=40, batch_size=32, lr=1e-3)
+def mlp(lr: float = 1e-3) -> Any:
     """Two hidden layers of 128 with dropout, on the 8x8 digits (seconds).
 
     Parameters
     ----------
-    learning_rate : float
+    lr : float
         Of Adam.
 
     Returns
@@ -43,17 +43,17 @@ def mlp(learning_rate: float = 1e-3) -> Any:
             layers.Dense(10),
         ]
     )
-    model.compile("cross_entropy", optim.Adam(learning_rate), metrics=["accuracy"])
+    model.compile("cross_entropy", optim.Adam(lr), metrics=["accuracy"])
     return model
 
 
-@recipe(data=digits, epochs=30, batch_size=64, learning_rate=2e-3)
-def convnet(learning_rate: float = 2e-3) -> Any:
+@recipe(data=digits, epochs=30, batch_size=64, lr=2e-3)
+def convnet(lr: float = 2e-3) -> Any:
     """Two 3x3 convolutions with batch normalization, on the 8x8 digits (ten seconds).
 
     Parameters
     ----------
-    learning_rate : float
+    lr : float
         Of AdamW.
 
     Returns
@@ -78,7 +78,5 @@ def convnet(learning_rate: float = 2e-3) -> Any:
             layers.Dense(10),
         ]
     )
-    model.compile(
-        "cross_entropy", optim.AdamW(learning_rate, weight_decay=0.05), metrics=["accuracy"]
-    )
+    model.compile("cross_entropy", optim.AdamW(lr, weight_decay=0.05), metrics=["accuracy"])
     return model

@@ -19,11 +19,11 @@ class Recipe:
     ----------
     name, about : str
     build : callable
-        Returns a compiled model; takes ``learning_rate``.
+        Returns a compiled model; takes ``lr``.
     data : callable
         Returns ``(x_train, y_train), (x_test, y_test)``.
     epochs, batch_size : int
-    learning_rate : float
+    lr : float
     """
 
     name: str
@@ -32,7 +32,7 @@ class Recipe:
     data: Callable[[], Any]
     epochs: int
     batch_size: int
-    learning_rate: float
+    lr: float
 
 
 RECIPES: dict[str, Recipe] = {}

@@ -1,0 +1,108 @@
+"""Groups of parameters that have hyperparameters of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from xpnn.backend import ArrayWrapper
+from xpnn.errors import ConfigError, DTypeError, GraphError
+from xpnn.layers.base import Layer
+from xpnn.optim.config import build
+
+__all__ = ["Group", "check_tensor", "listed", "members"]
+
+
+class Group:
+    """Parameters, and the hyperparameters that an optimizer has for them.
+
+    :meth:`xpnn.optim.Optimizer.add_group` makes it, ``optimizer.groups`` shows it.
+
+    Attributes
+    ----------
+    params : list of Tensor
+    hyperparameters : dict
+        What was given for the group; everything else is the optimizer's.
+    """
+
+    def __init__(self, owner: Any, hyperparameters: Mapping[str, Any]) -> None:
+        # The equations are methods of an optimizer: one of the same class has those of the group.
+        self._rules = build(type(owner), {**owner.hyperparameters(), **hyperparameters})
+        own = self._rules.hyperparameters()
+        self.params: list[Any] = []
+        self.hyperparameters = {name: own[name] for name in hyperparameters}
+
+    def rules(self, owner: Any) -> Any:
+        """Return the optimizer that has the equations, with the hyperparameters as they are now."""
+        values = {**owner.hyperparameters(), **self.hyperparameters}
+        lr = values.pop("lr", owner._lr)
+        vars(self._rules).update(_lr=lr, steps=owner.steps, kernel=owner.kernel)
+        for name, value in values.items():
+            setattr(self._rules, name, value)
+        return self._rules
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in self.hyperparameters.items())
+        return f"Group({len(self.params)} parameters: {given})"
+
+
+def listed(who: str, xs: Any) -> list[Any]:
+    """Return the parameters of a layer, or the items of a dict or an iterable.
+
+    Raises
+    ------
+    DTypeError
+        If it is one array.
+    """
+    if type(xs) is list:
+        return xs
+    if hasattr(xs, "parameters"):
+        return list(xs.parameters())
+    if isinstance(xs, Mapping):
+        return list(xs.values())
+    if isinstance(xs, ArrayWrapper) or hasattr(xs, "shape"):
+        msg = f"{who}: expected a list of Tensors, got one array: write [w]."
+        raise DTypeError(msg)
+    return list(xs)
+
+
+def members(who: str, params: Any) -> list[Any]:
+    """Return the parameters for a group, each once.
+
+    Raises
+    ------
+    GraphError
+        If a layer has no parameters yet, or only a part of them.
+    ConfigError
+        If there are none.
+    DTypeError
+        If something is not a Tensor.
+    """
+    inside = params.layers() if isinstance(params, Layer) else ()
+    # A container that was not called itself may hold layers that are built.
+    unbuilt = [x for x in inside if x._shapes is None and type(x).build is not Layer.build]
+    if unbuilt:
+        msg = (
+            f"{who}: {unbuilt[0]!r} has no parameters yet. Call the model once, or give the layer"
+            " the sizes of its inputs, before its parameters are put in a group."
+        )
+        raise GraphError(msg)
+    found = {id(p): p for p in listed(who, params)}
+    if not found:
+        msg = f"{who}: got no parameters."
+        raise ConfigError(msg)
+    for key, param in enumerate(found.values()):
+        check_tensor(f"{who}: params[{key}]", param)
+    return list(found.values())
+
+
+def check_tensor(label: str, param: Any) -> None:
+    """Raise an error for what is not a Tensor."""
+    tensor = isinstance(param, ArrayWrapper) or not hasattr(param, "__dlpack__")
+    if not (tensor and hasattr(param, "data")):
+        cls = type(param)
+        msg = (
+            f"{label} is a {cls.__module__}.{cls.__qualname__}; an optimizer updates Tensors."
+            " Write w = xpnn.Tensor(w) before."
+        )
+        raise DTypeError(msg)

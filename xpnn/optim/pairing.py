@@ -1,0 +1,59 @@
+"""Parameters and gradients side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from xpnn.backend import unwrap
+from xpnn.errors import ConfigError, ShapeError
+from xpnn.optim.groups import listed
+
+__all__ = ["paired"]
+
+
+def paired(who: str, params: Any, grads: Any) -> tuple[Any, list[Any], list[Any]]:
+    """Return names or numbers of the pairs, parameters and gradients; no parameter twice.
+
+    Raises
+    ------
+    ShapeError
+        If there are not as many of the one as of the other.
+    ConfigError
+        If names differ, or a parameter is given twice with two gradients.
+    """
+    keys: Any = None
+    if isinstance(grads, Mapping) and isinstance(params, Mapping):
+        if odd := params.keys() ^ grads.keys():
+            msg = (
+                f"{who}: only the parameters or only the gradients have"
+                f" {', '.join(sorted(map(repr, odd)))}."
+            )
+            raise ConfigError(msg)
+        keys = list(params)
+        grads = [grads[key] for key in keys]
+    params, grads = listed(who, params), listed(who, grads)
+    if len(params) != len(grads):
+        msg = (
+            f"{who}: got {len(params)} parameters and {len(grads)} gradients."
+            " Give None for a parameter that has none."
+        )
+        raise ShapeError(msg)
+    keys = keys or range(len(params))
+    if len(set(map(id, params))) < len(params):
+        return _once(who, keys, params, grads)
+    return keys, params, grads
+
+
+def _once(
+    who: str, keys: Any, params: list[Any], grads: list[Any]
+) -> tuple[list[Any], list[Any], list[Any]]:
+    """Return every parameter once; it must have been given the same gradient everywhere."""
+    triples: dict[int, tuple[Any, Any, Any]] = {}
+    for key, param, grad in zip(keys, params, grads, strict=True):
+        _, _, first = triples.setdefault(id(param), (key, param, grad))
+        if unwrap(grad) is not unwrap(first):
+            msg = f"{who}: params[{key!r}] is given twice, with two gradients. Add them first."
+            raise ConfigError(msg)
+    once = zip(*triples.values(), strict=True)
+    return tuple(map(list, once))  # type: ignore[return-value]
