@@ -84,6 +84,37 @@ def test_equals_torch(name: str, way: str, target: str, dtype: str, rtol: float)
     assert float(loss(ours)) < start
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+@pytest.mark.parametrize(("dtype", "rtol"), [("float64", 1e-10), ("float32", 1e-5)])
+def test_lion_equals_its_equations(decay: float, dtype: str, rtol: float) -> None:
+    """Of which PyTorch has none: algorithm 2 of the paper, in float64."""
+    lr, beta1, beta2 = 0.01, 0.8, 0.95
+    params = variables(SHAPES, dtype=dtype)
+    optimizer = optim.Lion(lr, beta1=beta1, beta2=beta2, weight_decay=decay)
+    thetas = [p.astype(np.float64) for p in values(params)]
+    ms = [np.zeros_like(theta) for theta in thetas]
+    for step in range(30):
+        grads = gradients(SHAPES, dtype=dtype, seed=100 * step)
+        optimizer.update(params, grads)
+        for i, g in enumerate(grads):
+            c = np.sign(beta1 * ms[i] + (1 - beta1) * g.astype(np.float64))
+            thetas[i] = thetas[i] - lr * (c + decay * thetas[i])
+            ms[i] = beta2 * ms[i] + (1 - beta2) * g
+    for p, theta in zip(params, thetas, strict=True):
+        assert_close(p.data, theta.astype(dtype), rtol, rtol)
+
+
+def test_centered_rmsprop_takes_a_variance_that_rounding_made_negative_as_zero() -> None:
+    w = Tensor(np.ones(1000, np.float32))
+    optimizer = optim.RMSprop(1e-3, rho=0.5, centered=True, epsilon=1.0)
+    g = np.linspace(0.1, 10, 1000, dtype=np.float32)
+    for _ in range(40):
+        optimizer.update([w], [g])
+    state = optimizer.state_dict()["state"][0]
+    assert np.any(state["v"] - state["a"] ** 2 < 0)
+    assert np.all(np.isfinite(values([w])[0]))
+
+
 @every_optimizer
 def test_same_on_every_device(name: str, device: Place) -> None:
     """With parameters and gradients that may be read-only or immutable; dtype and device stay."""

@@ -234,7 +234,7 @@ def steps_without_decrease(losses: Sequence[float], without: float = 0.0) -> int
     device = backend.as_device("cpu")
     xp = device.xp
     y = xp.flip(backend.asarray(list(losses), device=device, dtype="float64"))
-    if not xp.all(xp.isfinite(y)):
+    if y.shape[0] < 3 or not xp.all(xp.isfinite(y)):
         return 0
     # 1 or 0: is the loss counted?
     w = xp.astype(y <= xp.sort(y)[int((1 - without) * (y.shape[0] - 1))], xp.float64)
