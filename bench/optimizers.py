@@ -42,7 +42,14 @@ OPTIMIZERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "adam": ("Adam", {}, {}),
     "amsgrad": ("Adam", {"amsgrad": True}, {"amsgrad": True}),
     "adamw": ("AdamW", {}, {}),
+    "adagrad": ("Adagrad", {}, {}),
+    "rmsprop": ("RMSprop", {}, {}),
+    "adadelta": ("Adadelta", {}, {}),
+    "adamax": ("Adamax", {}, {}),
+    "nadam": ("NAdam", {}, {}),
+    "radam": ("RAdam", {}, {}),
 }
+FUSED = ("SGD", "Adam", "AdamW", "Adagrad")  # of PyTorch
 LIBRARIES: dict[str, dict[str, Any]] = {
     "xpnn": {},
     "torch": {},
@@ -107,12 +114,16 @@ def contest(library: str, name: str) -> dict[str, float]:
 
 def measure(rounds: int, names: list[str]) -> dict[str, dict[str, dict[str, float]]]:
     """Return seconds by workload, optimizer and library."""
-    libraries = [x for x in LIBRARIES if x == "xpnn" or importlib.util.find_spec("torch")]
+    here = [x for x in LIBRARIES if x == "xpnn" or importlib.util.find_spec("torch")]
+    contests = {
+        name: [x for x in here if x != "torch fused" or OPTIMIZERS[name][0] in FUSED]
+        for name in names
+    }
     samples: dict[tuple[str, str, str], list[float]] = {}
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     for i in range(rounds):
         for name in names:
-            for library in libraries:
+            for library in contests[name]:
                 command = [sys.executable, __file__, "--contestant", library, name]
                 environment = {**os.environ, "PYTHONPATH": path}
                 done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=environment)
@@ -121,7 +132,7 @@ def measure(rounds: int, names: list[str]) -> dict[str, dict[str, dict[str, floa
         print(f"round {i + 1} of {rounds} done", file=sys.stderr)
     return {
         workload: {
-            name: {x: statistics.median(samples[workload, name, x]) for x in libraries}
+            name: {x: statistics.median(samples[workload, name, x]) for x in contests[name]}
             for name in names
         }
         for workload in WORKLOADS

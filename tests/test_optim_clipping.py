@@ -126,6 +126,9 @@ def test_clipping_is_differentiable() -> None:
     x = Tensor(make((4,), dtype="float64"))
     xpnn.check_grad(lambda x: optim.clip_by_norm([x], 1.0)[0], x, order=2)
     xpnn.check_grad(lambda x: optim.clip_by_global_norm([x, 2 * x], 1.0)[0][1], x, order=2)
+    for clip in CLIPS.values():  # zeros have a norm of slope 0
+        slope = xpnn.grad(lambda x, clip=clip: ops.sum(clip([x], 1.0)[0]))(np.zeros(4))
+        assert slope.tolist() == [1.0] * 4
 
 
 # ---------------------------------------------------------------------------- in an optimizer

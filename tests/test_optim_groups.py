@@ -271,6 +271,23 @@ def test_groups_of_equal_hyperparameters_are_one(monkeypatch: pytest.MonkeyPatch
     assert sorted(calls) == [(3, 0.0), (3, 0.5)]
 
 
+def test_a_group_has_a_kernel_if_the_optimizer_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*args: Any, **options: Any) -> Any:
+        raise AssertionError
+
+    monkeypatch.setattr(xpnn.kernels.numpy, "adam_update", forbidden)
+    params = variables([(2,)])
+    for kernel in (None, optim.Adam.kernel):
+        optimizer = optim.Adam()
+        optimizer.kernel = kernel
+        optimizer.add_group(params, lr=0.5)
+        if kernel is None:
+            optimizer.update(params, gradients([(2,)]))
+        else:
+            with pytest.raises(AssertionError):
+                optimizer.update(params, gradients([(2,)]))
+
+
 def test_a_group_may_be_added_in_the_middle_of_a_run() -> None:
     params, others = variables(SHAPES), variables(SHAPES)
     optimizer, plain = optim.SGD(0.1, momentum=0.5), optim.SGD(0.1, momentum=0.5)

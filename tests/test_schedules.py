@@ -485,7 +485,7 @@ def test_a_resumed_run_goes_on_bit_for_bit(name: str, place: str, how: str) -> N
         rates = []
         for step in steps:
             optimizer.update(params, gradients([(3,), (2, 2)], seed=100 * step))
-            optimizer.observe(float(losses[step]))
+            optimizer.observe(losses[step : step + 1])
             rates.append(optimizer.lr)
         return rates
 

@@ -168,7 +168,7 @@ def _by_global_norm(grads: list[Array], bound: float) -> tuple[list[Array], Any]
     new = []
     for g in grads:
         if g is not None:
-            near = backend.to_device(factor, backend.device_of(g))
+            near = _beside(g, factor)
             g = _scaled(array_namespace(g, near), g, near)
         new.append(g)
     return new, norm
@@ -176,13 +176,19 @@ def _by_global_norm(grads: list[Array], bound: float) -> tuple[list[Array], Any]
 
 def _joined(norms: list[Array]) -> Array:
     """Return the norm of norms, on the device of the first, in the widest of their dtypes."""
-    home = backend.device_of(norms[0])
-    moved = [backend.to_device(n, home) for n in norms]
+    moved = [_beside(norms[0], n) for n in norms]
     xp = array_namespace(*moved)
     wide = any(as_dtype(n.dtype).itemsize == 8 for n in moved)
     dtype = backend.native_dtype(xp, "float64" if wide else "float32")
     stacked = xp.stack([xp.astype(n, dtype, copy=False) for n in moved])
     return as_array(xp.linalg.vector_norm(stacked))
+
+
+def _beside(home: Array, x: Array) -> Array:
+    """Return ``x`` on the device of ``home``, where it mostly is."""
+    if type(x) is type(home) and x.device == home.device:
+        return x
+    return backend.to_device(x, backend.device_of(home))
 
 
 def _norm(xp: Any, g: Array) -> Array:

@@ -204,9 +204,8 @@ class King(Schedule):
         return steps_without_decrease(self.losses, without) > self.patience
 
     def state_dict(self) -> dict[str, Any]:
-        # In the same order after loading, but on the host: so the rate changes at the same steps.
-        self.waiting = [float(loss) for loss in self.waiting]
-        return super().state_dict()
+        # They wait after loading too, so that the rate changes at the same steps.
+        return {**super().state_dict(), "waiting": [float(loss) for loss in self.waiting]}
 
 
 def steps_without_decrease(losses: Sequence[float], without: float = 0.0) -> int:
