@@ -8,7 +8,7 @@ from xpnn import backend, random
 from xpnn.autograd.record import apply
 from xpnn.errors import ConfigError, ShapeError
 from xpnn.functional._options import non_negative
-from xpnn.primitives import neural
+from xpnn.primitives import losses, neural
 from xpnn.primitives.activations import SELU_ALPHA, SELU_SCALE
 
 __all__ = [
@@ -79,7 +79,7 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> Array:
     >>> F.softmax_cross_entropy(np.asarray([[0.0, 0.0], [1000.0, 0.0]]), np.asarray([0, 0]))
     array([0.69314718, 0.        ])
     """
-    return apply(neural.softmax_cross_entropy, (logits, labels))
+    return apply(losses.softmax_cross_entropy, (logits, labels))
 
 
 def dropout(x: Array, p: float, *, training: bool = True, rng: Any = None) -> Array:

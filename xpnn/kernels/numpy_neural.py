@@ -54,26 +54,38 @@ def relu_vjp(xp: Any, g: Array, needs: list[bool], y: Array) -> tuple[Array]:
     return (np.multiply(g, y > 0),)
 
 
-def softmax_cross_entropy(xp: Any, logits: Array, labels: Array) -> tuple[Array, Array]:
+def softmax_cross_entropy(
+    xp: Any, logits: Array, labels: Array, *, smoothing: float
+) -> tuple[Array, Array]:
     top = logits.max(axis=-1, keepdims=True)
     shifted = np.subtract(logits, top)
+    target = np.take_along_axis(shifted, labels[..., None], axis=-1)
+    if smoothing:
+        target *= 1 - smoothing
+        target += smoothing * shifted.mean(axis=-1, keepdims=True)
     np.exp(shifted, out=shifted)
     total = np.log(shifted.sum(axis=-1, keepdims=True))
-    total += top
-    picked = np.take_along_axis(logits, labels[..., None], axis=-1)
-    return (total - picked)[..., 0], total
+    return (total - target)[..., 0], total + top
 
 
 softmax_cross_entropy.residual = True  # type: ignore[attr-defined]
 
 
 def softmax_cross_entropy_vjp(
-    xp: Any, g: Array, needs: list[bool], logits: Array, labels: Array, res: Array
+    xp: Any,
+    g: Array,
+    needs: list[bool],
+    logits: Array,
+    labels: Array,
+    res: Array,
+    smoothing: float,
 ) -> tuple[Array, None]:
-    dx = np.subtract(logits, res)
+    dx = np.subtract(logits, res, order="C")  # so that the rows below are a view of it
     np.exp(dx, out=dx)
+    if smoothing:
+        dx -= smoothing / dx.shape[-1]
     flat = dx.reshape(labels.size, dx.shape[-1])
-    flat[np.arange(labels.size), labels.reshape(-1)] -= 1
+    flat[np.arange(labels.size), labels.reshape(-1)] -= 1 - smoothing
     dx *= g[..., None]
     return dx, None
 

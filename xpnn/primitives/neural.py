@@ -1,11 +1,10 @@
-"""Fused functions of neural networks: linear map, cross-entropy, dropout."""
+"""Fused functions of neural networks: linear map, dropout."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from xpnn import backend
 from xpnn.primitives.base import Primitive, primitive
 
 Array = Any
@@ -34,29 +33,6 @@ def _linear_vjp(
     dw = rows.T @ g_rows if needs[1] else None
     db = xp.sum(g_rows, axis=0, dtype=g.dtype) if needs[2] else None
     return dx, dw, db
-
-
-@primitive(residual=True)
-def softmax_cross_entropy(xp: Any, logits: Array, labels: Array, /) -> tuple[Array, Array]:
-    r"""Cross-entropy of integer labels, :math:`\log \sum_j e^{x_j} - x_{label}`, a value a row.
-
-    ``logits`` (..., classes), ``labels`` (...) -> (...). What is kept is the logarithm of the sum.
-    """
-    top = xp.max(logits, axis=-1, keepdims=True)
-    total = xp.log(xp.sum(xp.exp(logits - top), axis=-1, keepdims=True)) + top
-    picked = xp.take_along_axis(logits, labels[..., None], axis=-1)
-    return (total - picked)[..., 0], total
-
-
-@softmax_cross_entropy.vjp
-def _softmax_cross_entropy_vjp(
-    xp: Any, g: Array, needs: list[bool], logits: Array, labels: Array, res: Array
-) -> tuple[Array, None]:
-    # softmax(x) - onehot(label), times the gradient of the row
-    home = backend.device_of(labels).native
-    classes = xp.arange(logits.shape[-1], dtype=labels.dtype, device=home)
-    hit = xp.astype(labels[..., None] == classes, logits.dtype)
-    return (xp.exp(logits - res) - hit) * g[..., None], None
 
 
 @primitive()

@@ -7,14 +7,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from xpnn import losses, metrics
-from xpnn._dtypes import as_dtype
 from xpnn.autograd.transforms import no_grad
 from xpnn.backend import unwrap
-from xpnn.errors import DataError, NonFiniteError
+from xpnn.errors import NonFiniteError
 from xpnn.training.callbacks import Callback, snapshot
 from xpnn.training.history import History, Means
 
-__all__ = ["Run", "check_targets", "measure", "named_metrics", "run_epochs"]
+__all__ = ["Run", "measure", "named_metrics", "run_epochs"]
 
 _SNAPSHOT_EVERY = 50  # steps; a copy of the weights costs about a tenth of a step
 
@@ -121,8 +120,8 @@ def _epoch(
     for x, y in run.batches:
         if run.step == 0:
             predictions = _build(model, x)
-            if targets := run.targets():
-                check_targets(loss, targets[0], predictions)
+            for targets in run.targets():
+                losses.check_targets(loss, targets, predictions)
         guard.before(run.step)
         values = model.train_step(x, y, loss, measures)
         model.optimizer.observe(values["loss"], "step")
@@ -144,6 +143,7 @@ def measure(model: Any, batches: Iterable[Any], loss: Any, measures: dict[str, A
         with no_grad():
             for x, y in batches:
                 predictions = model(*_inputs(x))
+                penalty = model.penalties()  # known once the model is built
                 value = loss(predictions, y)
                 penalty = model.penalties()
                 values = {"loss": unwrap(value if penalty is None else value + penalty)}
@@ -160,22 +160,6 @@ def _inputs(x: Any) -> tuple[Any, ...]:
 
 def _examples(y: Any) -> int:
     return int((y[0] if isinstance(y, tuple) else y).shape[0])
-
-
-def check_targets(loss: Any, targets: Any, predictions: Any = None) -> None:
-    """Raise an error for targets that the loss cannot take.
-
-    Of cross-entropy all labels are looked at here, once: step by step a GPU would have to wait.
-    """
-    if loss is not losses.cross_entropy or isinstance(targets, tuple):
-        return
-    raw = unwrap(targets)
-    kind = as_dtype(raw.dtype).kind
-    if kind == "f" and raw.ndim < 2:
-        msg = f"cross_entropy: expected integer labels or one-hot rows, got {raw.dtype} values."
-        raise DataError(msg)
-    if predictions is not None and kind in "iu" and raw.ndim == predictions.ndim - 1:
-        losses.check_labels("cross_entropy", raw, predictions.shape[-1])
 
 
 def _build(model: Any, x: Any) -> Any:
