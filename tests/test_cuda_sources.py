@@ -246,6 +246,7 @@ def test_kernels_give_the_bits_of_numpy(kernels: Any, seed: int, counter: int, n
     draws: list[tuple[str, tuple[Any, ...]]] = [
         ("words", ()),
         ("integers", (-(2**62), 2**63 + 5)),
+        ("discrete", (np.asarray([0, 2**62, 2**62, 2**64 - 2**11], np.uint64),)),
         ("bernoulli", (13107,)),
         ("bernoulli", (0,)),
         ("bernoulli", (65536,)),

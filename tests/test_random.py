@@ -23,6 +23,7 @@ from xpnn.backend import as_device, available_devices, device, set_dtype, to_num
 from xpnn.errors import ConfigError, DataError, DeviceError, DTypeError, ShapeError
 from xpnn.kernels import numpy_random
 from xpnn.random import Stream, get_rng, set_rng, set_seed
+from xpnn.random import stream as streams
 
 DEVICES = ["cpu", "strict:device1", "torch:cpu", "jax:cpu"]
 BIG_KEY = 2**127 + 2**64 + 12345
@@ -42,9 +43,9 @@ def place(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(autouse=True)
 def own_context() -> Iterator[None]:
     """Give the stream and the dtype of the context back after each test."""
-    token = xpnn.random._rng.set(None)
+    token = streams._rng.set(None)
     yield
-    xpnn.random._rng.reset(token)
+    streams._rng.reset(token)
     set_dtype("float32")
 
 
@@ -207,7 +208,7 @@ def test_a_library_with_a_source_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
         return torch.asarray(numpy_random.bernoulli(*args))
 
     sources = {as_device("torch:cpu").library: types.SimpleNamespace(bernoulli=bernoulli)}
-    monkeypatch.setattr(xpnn.random, "_source", lambda library: sources.get(library, numpy_random))
+    monkeypatch.setattr(streams, "_source", lambda library: sources.get(library, numpy_random))
     same_draws(Stream(BIG_KEY, 4), Stream(BIG_KEY, 4), "torch:cpu", (4, 5))
     assert calls == [(BIG_KEY, 4, 20, round(0.2 * 65536))]
 

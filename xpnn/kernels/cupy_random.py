@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["bernoulli", "integers", "normal", "sources", "uniform", "words"]
+__all__ = ["bernoulli", "discrete", "integers", "normal", "sources", "uniform", "words"]
 
 Array = Any
 
@@ -182,6 +182,12 @@ def integers(seed: int, counter: int, n: int, low: int, span: int) -> Array:
     """Return ``low + word mod span`` (int64)."""
     drawn = words(seed, counter, n)
     return (drawn % np.uint64(span) + np.uint64(low % _WORD)).view(np.int64)
+
+
+def discrete(seed: int, counter: int, n: int, ends: Array) -> Array:
+    """Return how many of the sorted ``ends`` (uint64) are not beyond each word (int64)."""
+    found = _cupy().searchsorted(ends, words(seed, counter, n), side="right")
+    return found.astype("int64", copy=False)
 
 
 def uniform(seed: int, counter: int, n: int, dtype: str, low: float, high: float) -> Array:

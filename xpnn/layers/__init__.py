@@ -23,6 +23,7 @@ from xpnn.layers.pooling import (
 )
 from xpnn.layers.rbm import RBM
 from xpnn.layers.resize import UpSample2D, ZeroPad1D, ZeroPad2D
+from xpnn.layers.sampling import NegativeSampling
 from xpnn.layers.shape import ExpandDims, Flatten, Lambda, Permute, Reshape, Squeeze
 from xpnn.layers.sparse import SparseEvolution
 from xpnn.layers.unsupervised import Unsupervised
@@ -63,6 +64,7 @@ __all__ = [
     "Maximum",
     "Maxout",
     "Multiply",
+    "NegativeSampling",
     "PReLU",
     "Parallel",
     "Parameter",

@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from xpnn import functional as F
 from xpnn.autograd.record import apply
 from xpnn.backend import array_namespace, unwrap
 from xpnn.errors import ShapeError
 from xpnn.losses._checks import require_integers
-from xpnn.losses._common import constant, reduced, require_floats, safe_labels
+from xpnn.losses._common import constant, hits, reduced, require_floats, safe_labels
 from xpnn.primitives.losses import binary_cross_entropy_with_logits
 
-__all__ = ["nce", "negative_sampling"]
+__all__ = ["mean_over_noise", "nce", "negative_sampling"]
 
 Array = Any
 
@@ -127,14 +128,65 @@ def nce(
     return _told_apart(surplus(labels[..., None]), surplus(unwrap(noise)), wrong, reduction)
 
 
+def mean_over_noise(
+    objective: str,
+    hidden: Array,
+    weight: Array,
+    bias: Array | None,
+    targets: Array,
+    samples: int,
+    log_noise: Any,
+) -> Array:
+    r"""Return the means of the two losses over their noise, for each example: without chance.
+
+    .. math:: -\log \sigma(s_t) - K \sum_j q_j \log \sigma(-s_j)
+
+    Parameters
+    ----------
+    objective : {"negative_sampling", "nce"}
+    hidden, weight, bias, targets, log_noise
+        As for :func:`nce`; logarithms may be -inf for negative sampling.
+    samples : int
+        K.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn.losses.sampling import mean_over_noise
+    >>> h, w, log_q = np.ones((1, 3)), np.zeros((3, 4)), np.full(4, -np.log(4))
+    >>> mean_over_noise("negative_sampling", h, w, None, np.asarray([2]), 5, log_q).round(6)
+    array([4.158883])
+    """
+    labels, wrong = _checked(objective, hidden, weight, bias, targets, None)
+    classes = weight.shape[1]
+    log_q = constant(objective, "log_noise", log_noise, hidden, (classes,))
+    scores = F.linear(hidden, weight, bias)
+    if objective == "nce":
+        scores = scores - (log_q + math.log(samples))
+    xp = array_namespace(scores)
+    target = xp.sum(xp.where(hits(labels, classes), scores, 0.0), axis=-1)
+    values = _hit(target) + samples * xp.sum(
+        _miss(scores) * array_namespace(log_q).exp(log_q), axis=-1
+    )
+    return values if wrong is None else xp.where(wrong, math.nan, values)
+
+
+def _hit(scores: Array) -> Array:
+    raw = unwrap(scores)
+    ones = array_namespace(raw).ones_like(raw)
+    return apply(binary_cross_entropy_with_logits, (scores, ones, None))
+
+
+def _miss(scores: Array) -> Array:
+    raw = unwrap(scores)
+    zeros = array_namespace(raw).zeros_like(raw)
+    return apply(binary_cross_entropy_with_logits, (scores, zeros, None))
+
+
 def _told_apart(target: Array, noise: Array, wrong: Array | None, reduction: str) -> Array:
     """Return the binary cross-entropies of a target and its noise, added up."""
-    ones, zeros = (array_namespace(unwrap(x)) for x in (target, noise))
-    hit = apply(binary_cross_entropy_with_logits, (target, ones.ones_like(unwrap(target)), None))[
-        ..., 0
-    ]
-    miss = apply(binary_cross_entropy_with_logits, (noise, zeros.zeros_like(unwrap(noise)), None))
-    xp = array_namespace(hit, miss)
+    hit, miss = _hit(target)[..., 0], _miss(noise)
+    xp = array_namespace(hit)
     values = hit + xp.sum(miss, axis=-1)
     return reduced(values if wrong is None else xp.where(wrong, math.nan, values), reduction)
 
@@ -158,7 +210,7 @@ def _scores(hidden: Array, weight: Array, bias: Array | None, classes: Array) ->
 
 
 def _checked(
-    who: str, hidden: Array, weight: Array, bias: Array | None, targets: Array, noise: Array
+    who: str, hidden: Array, weight: Array, bias: Array | None, targets: Array, noise: Array | None
 ) -> tuple[Array, Array | None]:
     """Return labels in range, and which were not, after a look at all shapes."""
     require_floats(who, hidden)
@@ -172,15 +224,16 @@ def _checked(
     if bias is not None and tuple(bias.shape) != (classes,):
         msg = f"{who}: expected a bias of shape ({classes},), got {tuple(bias.shape)}."
         raise ShapeError(msg)
-    for name, labels in (("targets", targets), ("noise", noise)):
-        require_integers(who, labels, name)
+    require_integers(who, targets, "targets")
     if tuple(targets.shape) != lead:
         msg = (
             f"{who}: hidden of shape {tuple(hidden.shape)} needs targets of shape {lead}, got"
             f" {tuple(targets.shape)}."
         )
         raise ShapeError(msg)
-    if noise.ndim < 1 or (noise.ndim > 1 and tuple(noise.shape[:-1]) != lead):
+    if noise is not None:
+        require_integers(who, noise, "noise")
+    if noise is not None and (noise.ndim < 1 or tuple(noise.shape[:-1]) not in ((), lead)):
         msg = (
             f"{who}: expected noise of shape (K,), or {(*lead, 'K')} for each example, got"
             f" {tuple(noise.shape)}."

@@ -1,0 +1,12 @@
+"""Random numbers: one seed gives the same run on every device.
+
+:mod:`xpnn.random.stream` has the counter-based stream and the one of the context,
+:mod:`xpnn.random.discrete` draws classes of given probabilities from it.
+"""
+
+from __future__ import annotations
+
+from xpnn.random.discrete import Discrete
+from xpnn.random.stream import Stream, get_rng, set_rng, set_seed
+
+__all__ = ["Discrete", "Stream", "get_rng", "set_rng", "set_seed"]
