@@ -1,0 +1,62 @@
+"""What metrics share: raw arrays of shapes that belong together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xpnn._dtypes import as_dtype
+from xpnn.backend import array_namespace, device_of, unwrap
+from xpnn.errors import DataError, ShapeError
+
+__all__ = ["labels_of", "pair", "ramp", "real"]
+
+Array = Any
+
+
+def real(xp: Any, predictions: Array) -> Any:
+    """Return the dtype of a result: that of the predictions, but float32 at least."""
+    name = as_dtype(predictions.dtype).name
+    return predictions.dtype if name in ("float32", "float64") else xp.float32
+
+
+def labels_of(who: str, predictions: Array, targets: Array) -> tuple[Any, Array, Array]:
+    """Return the namespace, raw predictions, and raw labels: of shape (...) for (..., classes)."""
+    predictions, targets = unwrap(predictions), unwrap(targets)
+    xp = array_namespace(predictions, targets)
+    if predictions.ndim < 2:
+        msg = (
+            f"{who}: expected predictions of shape (examples, ..., classes), got"
+            f" {tuple(predictions.shape)}. For probabilities of 1 take binary_accuracy, or"
+            " average='binary'."
+        )
+        raise ShapeError(msg)
+    wanted, shape = tuple(predictions.shape[:-1]), tuple(targets.shape)
+    if shape == tuple(predictions.shape):
+        targets = xp.argmax(targets, axis=-1)
+    elif shape != wanted:
+        msg = (
+            f"{who}: predictions of shape {tuple(predictions.shape)} need targets of shape"
+            f" {wanted}, labels, or one-hot rows; got {shape}."
+        )
+        raise ShapeError(msg)
+    if as_dtype(targets.dtype).kind not in "iu":
+        msg = f"{who}: expected integer labels or one-hot rows, got {targets.dtype} values."
+        raise DataError(msg)
+    return xp, predictions, targets
+
+
+def pair(who: str, predictions: Array, targets: Array) -> tuple[Any, Array, Array]:
+    """Return the namespace, and raw predictions and targets of one shape."""
+    predictions, targets = unwrap(predictions), unwrap(targets)
+    if tuple(predictions.shape) != tuple(targets.shape):
+        msg = (
+            f"{who}: predictions have shape {tuple(predictions.shape)}, targets"
+            f" {tuple(targets.shape)}; a metric does not broadcast. Reshape one of them."
+        )
+        raise ShapeError(msg)
+    return array_namespace(predictions, targets), predictions, targets
+
+
+def ramp(xp: Any, labels: Array, classes: int) -> Array:
+    """Return 0, ..., classes - 1 beside labels, in their dtype."""
+    return xp.arange(classes, dtype=labels.dtype, device=device_of(labels).native)
