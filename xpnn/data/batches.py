@@ -1,4 +1,4 @@
-"""From arrays to mini-batches."""
+"""From arrays to mini-batches and to parts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xpnn import backend, random
 from xpnn._dtypes import as_dtype
 from xpnn.errors import ConfigError, DataError
 
-__all__ = ["Batches", "as_arrays", "one_hot", "split"]
+__all__ = ["Batches", "as_arrays", "minibatches", "split"]
 
 Array = Any
 
@@ -149,19 +149,34 @@ def split(*arrays: Any, fraction: float, shuffle: bool = True) -> tuple[Any, ...
     return tuple(part for a in host for part in (a[order][:cut], a[order][cut:]))
 
 
-def one_hot(labels: Array, classes: int, *, dtype: Any = None) -> Array:
-    """Return rows that are 1 at the label and 0 elsewhere: (...) -> (..., classes).
+def minibatches(x: Any, *others: Any, batch_size: int = 256, shuffle: bool = True) -> Iterator[Any]:
+    """Yield mini-batches, once: of one array arrays, of several tuples. The last may be smaller.
+
+    Parameters
+    ----------
+    x, *others : arrays
+        With as many examples along the first axis each.
+    batch_size : int
+    shuffle : bool
+        Whether the order is random, from the random stream, and the same for all arrays.
+
+    Raises
+    ------
+    DataError
+        At once, if there are no examples, or not as many in each array.
+
+    See Also
+    --------
+    Batches : goes through the data again and again, and moves it to a device.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from xpnn.data import one_hot
-    >>> one_hot(np.asarray([1, 0]), 3)
-    array([[0., 1., 0.],
-           [1., 0., 0.]], dtype=float32)
+    >>> from xpnn.data import minibatches
+    >>> [len(x) for x, y in minibatches(np.zeros((5, 2)), np.arange(5), batch_size=2)]
+    [2, 2, 1]
+    >>> [x.tolist() for x in minibatches(np.arange(5), batch_size=3, shuffle=False)]
+    [[0, 1, 2], [3, 4]]
     """
-    raw = backend.unwrap(labels)
-    xp = backend.array_namespace(raw)
-    ramp = xp.arange(classes, dtype=raw.dtype, device=backend.device_of(raw).native)
-    hit = raw[..., None] == ramp
-    return xp.astype(hit, backend.native_dtype(xp, dtype or backend.get_dtype()))
+    batches = Batches(x, *others, batch_size=batch_size, shuffle=shuffle)
+    return (batch if others else batch[0] for batch in batches)

@@ -1,0 +1,19 @@
+"""Data: mini-batches, parts, classes as rows, scales."""
+
+from __future__ import annotations
+
+from xpnn.data.batches import Batches, as_arrays, minibatches, split
+from xpnn.data.encoding import one_hot, unhot
+from xpnn.data.scaling import MinMaxScaler, Scaler, StandardScaler
+
+__all__ = [
+    "Batches",
+    "MinMaxScaler",
+    "Scaler",
+    "StandardScaler",
+    "as_arrays",
+    "minibatches",
+    "one_hot",
+    "split",
+    "unhot",
+]
