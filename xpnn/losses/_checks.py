@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from xpnn import backend
 from xpnn._dtypes import as_dtype
@@ -29,6 +29,7 @@ __all__ = [
 
 Array = Any
 Check = Callable[[Array, Array, Mapping[str, Any]], None]
+Loss = TypeVar("Loss", bound=Callable[..., Any])
 
 
 def may_look(x: Array) -> bool:
@@ -115,10 +116,10 @@ def check_signs(who: str, targets: Array) -> None:
 _CHECKS: dict[Any, tuple[Check, ...]] = {}
 
 
-def checked_by(*checks: Check) -> Callable[[Any], Any]:
+def checked_by(*checks: Check) -> Callable[[Loss], Loss]:
     """Name the checks of a loss's data: functions of targets, predictions and options."""
 
-    def mark(loss: Any) -> Any:
+    def mark(loss: Loss) -> Loss:
         _CHECKS[loss] = checks
         return loss
 

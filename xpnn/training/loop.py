@@ -143,7 +143,6 @@ def measure(model: Any, batches: Iterable[Any], loss: Any, measures: dict[str, A
         with no_grad():
             for x, y in batches:
                 predictions = model(*_inputs(x))
-                penalty = model.penalties()  # known once the model is built
                 value = loss(predictions, y)
                 penalty = model.penalties()
                 values = {"loss": unwrap(value if penalty is None else value + penalty)}
