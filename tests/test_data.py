@@ -220,6 +220,14 @@ def test_long_columns_far_from_zero_keep_their_digits_in_float32() -> None:
     np.testing.assert_allclose(scaler.std, exact.std(0), rtol=1e-4)
 
 
+def test_columns_of_one_value_are_zeros(device: Any) -> None:
+    for n in (3, 7, 1001):
+        x = np.broadcast_to(np.asarray([0.1, 1e-30, -1234.567, 3e5]), (n, 4)).astype("float32")
+        scaler = StandardScaler().fit(on(device, x))
+        assert not to_numpy(scaler.std).any()
+        assert not to_numpy(scaler.transform(on(device, x))).any()
+
+
 def test_scalers_take_images_numbers_and_lists() -> None:
     images = make((6, 2, 2, 3), kind="ints", dtype="uint8")
     z = MinMaxScaler().fit_transform(images)

@@ -513,6 +513,27 @@ def test_small_probabilities_keep_their_precision() -> None:
     np.testing.assert_allclose(ones, -np.log(p.astype("float64")), rtol=1e-6)
 
 
+def test_logarithms_end_at_minus_100() -> None:
+    p = np.asarray([1e-300, 1e-43])
+    for t in (np.ones(2), np.ones((2, 1))):
+        values = losses.binary_cross_entropy(p.reshape(t.shape), t, reduction="none")
+        np.testing.assert_allclose(values.ravel(), [100, 43 * np.log(10)])
+    rows = np.stack([p, 1 - p], 1)
+    values = losses.categorical_cross_entropy(rows, np.asarray([0, 0]), reduction="none")
+    np.testing.assert_allclose(values, [100, 43 * np.log(10)])
+
+
+def test_hinges_are_flat_beyond_the_margin() -> None:
+    x = xpnn.Tensor(np.asarray([[3.0, 1.0, 0.0], [0.5, 1.0, 0.9]], "f"), requires_grad=True)
+    values = losses.categorical_hinge(x, np.asarray([0, 1]), reduction="none")
+    np.testing.assert_allclose(to_numpy(values), [0, 0.9], rtol=1e-6)
+    ops.sum(values).backward()
+    assert to_numpy(x.grad).tolist() == [[0, 0, 0], [0, -1, 1]]
+    x = xpnn.Tensor(np.asarray([3.0, 0.5, 1.0], "f"), requires_grad=True)
+    losses.binary_hinge(x, np.asarray([1, 1, 1]), reduction="sum").backward()
+    assert to_numpy(x.grad).tolist() == [0, -1, 0]
+
+
 def test_no_number_stays_no_number() -> None:
     nan = np.asarray([[np.nan, 0.5]], "f")
     half = np.asarray([[0.5, 0.5]], "f")
@@ -667,6 +688,8 @@ def test_losses_that_are_not_ours_are_let_pass() -> None:
     for loss in (lambda p, t: p, functools.partial(np.add, out=None), np.add):
         losses.check_targets(loss, np.asarray([9]), np.zeros((1, 2)))
     losses.check_targets(losses.cross_entropy, [9], (1, 2))
+    ignoring = losses.get(("cross_entropy", {"ignore_index": -1}))
+    losses.check_targets(ignoring, np.asarray([-1, 0]), np.zeros((1, 2)))
     losses.check_targets(losses.cross_entropy, np.zeros(0, int), np.zeros((0, 2)))
     losses.check_targets(losses.binary_cross_entropy, np.zeros((0, 2)), np.zeros((0, 2)))
     losses.check_targets(losses.binary_cross_entropy, np.asarray([True]), np.asarray([0.5]))

@@ -16,6 +16,7 @@ import xpnn
 from xpnn import layers, losses, ops
 from xpnn.backend import to_numpy
 from xpnn.errors import ConfigError, DataError, DeviceError, ShapeError
+from xpnn.kernels import numpy_random
 from xpnn.losses.sampling import mean_over_noise
 from xpnn.random import Discrete, Stream
 
@@ -68,6 +69,14 @@ def test_extreme_weights() -> None:
     assert set(Discrete([1e308, 1e308]).draw(99, rng=Stream(0)).tolist()) == {0, 1}
     assert set(Discrete([1, 1e-300]).draw(999, rng=Stream(0)).tolist()) == {0}
     assert set(Discrete([1e-300, 1]).draw(999, rng=Stream(0)).tolist()) == {1}
+
+
+def test_a_word_on_an_end_belongs_to_the_next_class() -> None:
+    words = numpy_random.words(0, 0, 3)
+    ends = np.sort(words)
+    expected = [int(np.flatnonzero(ends == w)[0]) + 1 for w in words]
+    assert numpy_random.discrete(0, 0, 3, ends).tolist() == expected
+    assert len(Discrete([1, 0, 2, 0, 0])._ends) == 2  # beyond the last there is nothing to draw
 
 
 def test_copies_draw_the_same() -> None:

@@ -132,14 +132,12 @@ class StandardScaler(Scaler):
     def _learn(self, xp: Any, x: Array) -> None:
         first = xp.mean(x, axis=0, keepdims=True)
         rest = x - first
-        # What rounding a long sum has left out of the mean is the mean of the deviations.
+        # What rounding a long sum has left out of the mean is the mean of the deviations. So the
+        # mean of a column of one value is that value, and its deviation exactly 0.
         mean = first + xp.mean(rest, axis=0, keepdims=True)
         rest = x - mean
         self.mean = xp.reshape(mean, x.shape[1:])
         self.std = xp.sqrt(xp.mean(rest * rest, axis=0))
-        same = xp.max(x, axis=0) == xp.min(x, axis=0)
-        self.mean = xp.where(same, x[0, ...], self.mean)
-        self.std = xp.where(same, xp.zeros_like(self.std), self.std)
         self.shift = self.mean if self.with_mean else xp.zeros_like(self.mean)
         ones = xp.ones_like(self.std)
         self.scale = xp.where(self.std == 0, ones, self.std) if self.with_std else ones
