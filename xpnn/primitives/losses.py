@@ -99,7 +99,7 @@ def _binary_cross_entropy_with_logits_vjp(
     if needs[1]:
         dt = g * -x
         if pos_weight is not None:
-            dt = dt + g * (pos_weight - 1) * xp.logaddexp(-x, xp.zeros_like(x))
+            dt = dt + g * (pos_weight - 1) * activations.softplus(xp, -x)
     return dx, dt, None
 
 
