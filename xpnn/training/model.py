@@ -58,10 +58,11 @@ class Model(Layer):
 
         Parameters
         ----------
-        loss : str or callable
+        loss : str, pair or callable
+            A name, a name and its arguments such as ``("huber", {"delta": 2.0})``, or
             ``f(predictions, targets)`` -> an array of one element.
         optimizer : str or Optimizer
-        metrics : iterable of str or callable
+        metrics : iterable of str, pair or callable
             Reported beside the loss.
         """
         self.loss = losses.get(loss)
