@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpnn import activations, backend, initializers, random
+from xpnn import activations, backend, initializers, losses, random
 from xpnn import functional as F
 from xpnn.autograd import vjp
 from xpnn.backend import array_namespace
@@ -191,10 +191,10 @@ class AutoEncoder(Unsupervised):
         after = self._decoded(self.activation(before))
         xp = array_namespace(after)
         if self.compared_by == "binary_cross_entropy":
-            each = _cross_entropy(xp, after, x)
+            each = losses.binary_cross_entropy_with_logits(after, x, reduction="none")
         else:
-            difference = self.output_activation(after) - x
-            each = difference * difference
+            z = self.output_activation(after)
+            each = losses.mean_squared_error(z, x, reduction="none")
         total = xp.sum(each, axis=-1)
         if self.contraction:
             total = total + self.contraction * self._jacobian(before)
@@ -222,8 +222,3 @@ class AutoEncoder(Unsupervised):
         _, pullback = vjp(self.activation, before)
         slope = pullback(xp.ones_like(before))
         return xp.sum(slope * slope * xp.sum(self.weight * self.weight, axis=0), axis=-1)
-
-
-def _cross_entropy(xp: Any, logits: Array, x: Array) -> Array:
-    """Return -x log(s) - (1 - x) log(1 - s) for s the sigmoid of logits, without overflow."""
-    return xp.logaddexp(logits, xp.zeros_like(logits)) - logits * x

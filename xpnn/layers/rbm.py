@@ -154,7 +154,7 @@ class RBM(Unsupervised):
         self._look_at(x)
         z = F.linear(x, self.weight, self.bias)
         xp = array_namespace(z)
-        return -xp.matmul(x, self.visible_bias) - xp.sum(_softplus(xp, z), axis=-1)
+        return -xp.matmul(x, self.visible_bias) - xp.sum(F.softplus(z), axis=-1)
 
     def loss(self, x: Array) -> Array:
         r"""Return the free energy of examples less that of samples, whose gradient is that of CD-k.
@@ -261,7 +261,7 @@ class RBM(Unsupervised):
         with no_grad():
             gap = self.free_energy(bits) - self.free_energy(xp.where(hit, 1.0 - bits, bits))
         gap = unwrap(gap)
-        return Tensor(-n * xp.mean(_softplus(xp, gap)))
+        return Tensor(-n * xp.mean(F.softplus(gap)))
 
     def reconstruction_error(self, x: Array) -> Array:
         """Return the mean squared difference of examples and their reconstruction in one step.
@@ -304,8 +304,3 @@ def _sampled(p: Array) -> Array:
     home = backend.device_of(p)
     u = random.get_rng().uniform(tuple(p.shape), dtype=p.dtype, device=home)
     return array_namespace(p).astype(u < p, p.dtype)
-
-
-def _softplus(xp: Any, z: Array) -> Array:
-    """Return log(1 + exp(z)) without overflow."""
-    return xp.logaddexp(z, xp.zeros_like(z))

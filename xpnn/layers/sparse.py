@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from xpnn import activations, backend, initializers, random
-from xpnn import functional as F
-from xpnn.backend import array_namespace, to_numpy
-from xpnn.errors import ConfigError, ShapeError
-from xpnn.layers.base import Layer, Parameter
-from xpnn.layers.dense import require_floats
+from xpnn import backend, random
+from xpnn.backend import array_namespace, to_numpy, unwrap
+from xpnn.errors import ConfigError
+from xpnn.layers.dense import Dense
 
 __all__ = ["SparseEvolution"]
 
 Array = Any
 
 
-class SparseEvolution(Layer):
+class SparseEvolution(Dense):
     r"""Sparse evolutionary layer, :math:`y = a(x (W \circ M) + b)`, M a mask that changes.
 
     At first M is a random graph of Erdos and Renyi: each connection is there with probability
@@ -44,6 +42,8 @@ class SparseEvolution(Layer):
         Whether to add b.
     weight_init, bias_init : str or Initializer
         Glorot & Bengio 2010, uniform, and zeros by default. The fans are those of the full matrix.
+    l1, l2 : float
+        As for :class:`Dense`.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ class SparseEvolution(Layer):
     >>> xpnn.set_seed(0)
     >>> layer = layers.SparseEvolution(100, in_features=300, epsilon=5, activation="relu")
     >>> layer(np.ones((2, 300), np.float32)).shape, int(layer.mask.sum())
-    ((2, 100), 1981)
+    ((2, 100), 1974)
     """
 
     buffers: ClassVar[tuple[str, ...]] = ("mask", "updates")
@@ -99,58 +99,36 @@ class SparseEvolution(Layer):
         bias: bool = True,
         weight_init: Any = "glorot_uniform",
         bias_init: Any = "zeros",
+        l1: float = 0.0,
+        l2: float = 0.0,
     ) -> None:
-        for name, n in (
-            ("out_features", out_features),
-            ("in_features", in_features),
-            ("every", every),
-        ):
-            if n is not None and n < 1:
-                msg = f"SparseEvolution: {name!r} must be at least 1, got {n}."
-                raise ConfigError(msg)
+        who = "SparseEvolution"
+        if every < 1:
+            msg = f"{who}: 'every' must be at least 1, got {every}."
+            raise ConfigError(msg)
         if not epsilon > 0.0:
-            msg = f"SparseEvolution: 'epsilon' must be positive, got {epsilon}."
+            msg = f"{who}: 'epsilon' must be positive, got {epsilon}."
             raise ConfigError(msg)
         if not 0.0 <= zeta <= 1.0:
-            msg = f"SparseEvolution: 'zeta' must be in [0, 1], got {zeta}."
+            msg = f"{who}: 'zeta' must be in [0, 1], got {zeta}."
             raise ConfigError(msg)
-        self.out_features, self.in_features = out_features, in_features
         self.epsilon, self.zeta, self.every = epsilon, zeta, every
-        self.activation = activations.get(activation)
-        self.use_bias = bias
-        self.weight_init = initializers.get(weight_init)
-        self.bias_init = initializers.get(bias_init)
-        if in_features is not None:
-            self.ensure_built((1, in_features))
+        super().__init__(
+            out_features, in_features, activation, bias, weight_init, bias_init, l1, l2
+        )
 
     def build(self, shape: tuple[int, ...]) -> None:
-        if not shape:
-            msg = "SparseEvolution: expected x with at least one axis, got a scalar."
-            raise ShapeError(msg)
-        self.in_features = self.in_features or shape[-1]
-        sizes, home = (self.in_features, self.out_features), backend.get_device()
+        super().build(shape)
+        sizes = tuple(self.weight.shape)
         self.p = min(1.0, self.epsilon * sum(sizes) / (sizes[0] * sizes[1]))
         u = random.get_rng().uniform(sizes, dtype="float32", device="cpu")
-        self.mask = backend.to_device(u < self.p, home)
-        weight = self.weight_init(sizes)
-        xp = array_namespace(weight)
-        self.weight = Parameter(xp.where(self.mask, weight, xp.zeros_like(weight)))
-        self.bias = Parameter(self.bias_init((self.out_features,))) if self.use_bias else None
+        self.mask = backend.to_device(u < self.p, backend.get_device())
+        self.weight.data = unwrap(self._used_weight())
         self._count(0)
 
-    def forward(self, x: Array) -> Array:
-        if x.ndim < 1 or x.shape[-1] != self.in_features:
-            msg = (
-                f"SparseEvolution(in_features={self.in_features}): expected x with last axis"
-                f" {self.in_features}, got shape {tuple(x.shape)}."
-            )
-            if x.ndim > 2:
-                msg += " Flatten the images first, for example with layers.Flatten()."
-            raise ShapeError(msg)
-        require_floats("SparseEvolution", x)
+    def _used_weight(self) -> Array:
         xp = array_namespace(self.weight)
-        weight = xp.where(self.mask, self.weight, xp.zeros_like(self.weight))
-        return self.activation(F.linear(x, weight, self.bias))
+        return xp.where(self.mask, self.weight, xp.zeros_like(self.weight))
 
     def on_update(self) -> None:
         """Count an update, and evolve if it is time."""
