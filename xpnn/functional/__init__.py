@@ -7,6 +7,7 @@ alone, so their own differentiation goes through it.
 from __future__ import annotations
 
 from xpnn.functional.convolution import conv1d, conv2d, conv_output_shape
+from xpnn.functional.embedding import embedding, embedding_bag
 from xpnn.functional.fans import fans
 from xpnn.functional.neural import (
     alpha_dropout,
@@ -78,6 +79,8 @@ __all__ = [
     "dropout",
     "elliot",
     "elu",
+    "embedding",
+    "embedding_bag",
     "erf",
     "erfc",
     "exponential",

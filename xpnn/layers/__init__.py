@@ -11,6 +11,7 @@ from xpnn.layers.containers import Chain, Parallel, Residual
 from xpnn.layers.conv import Conv1D, Conv2D, ConvTranspose1D, ConvTranspose2D
 from xpnn.layers.dense import Dense
 from xpnn.layers.dropout import AlphaDropout, DropConnect, Dropout, GaussianNoise
+from xpnn.layers.embedding import Embedding, PositionalEncoding
 from xpnn.layers.merge import Add, Average, Concatenate, Dot, Maximum, Multiply
 from xpnn.layers.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from xpnn.layers.pooling import (
@@ -49,6 +50,7 @@ __all__ = [
     "Dot",
     "DropConnect",
     "Dropout",
+    "Embedding",
     "ExpandDims",
     "Flatten",
     "GaussianNoise",
@@ -69,6 +71,7 @@ __all__ = [
     "Parallel",
     "Parameter",
     "Permute",
+    "PositionalEncoding",
     "RMSNorm",
     "Reshape",
     "Residual",

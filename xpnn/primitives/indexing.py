@@ -60,25 +60,55 @@ take.d(_take_vjp, None)
 def scatter_add(xp: Any, x: Array, indices: Array, /, *, length: int) -> Array:
     """Sums of the rows of ``x`` that share an index: ``y[indices[i]] += x[i]``, from zeros.
 
-    Written with gathers alone, so that it is exact and has one order of summation on every device:
-    sorted by index, the rows of an index are neighbours, and row r of each is added in turn.
+    Written with gathers alone, so that it has one order of summation on every device. Sorted by
+    index, the rows of an index are neighbours: a segment. A level adds them in pairs, and the next
+    level the sums of those, until each segment is down to one row. What is done drops out, so the
+    levels together have no more than three times the rows of ``x``, however often an index repeats.
     """
     n = indices.shape[0]
+    home = backend.device_of(x)
     if n == 0 or length == 0:
-        return xp.zeros((length, *x.shape[1:]), dtype=x.dtype, device=_device(x))
+        return xp.zeros((length, *x.shape[1:]), dtype=x.dtype, device=home.native)
+    indices = xp.astype(indices, backend.index_dtype(home), copy=False)
     indices = xp.where(indices < 0, indices + length, indices)
     order = xp.argsort(indices, stable=True)
-    bounds = xp.arange(length + 1, dtype=indices.dtype, device=_device(x))
-    starts = xp.searchsorted(xp.take(indices, order, axis=0), bounds)
-    first, counts = starts[:-1], starts[1:] - starts[:-1]
-    column = (length,) + (1,) * (x.ndim - 1)
-    total = None
-    for r in range(int(xp.max(counts))):
-        row = xp.take(order, xp.where(counts > r, first + r, xp.zeros_like(first)), axis=0)
-        rows = xp.take(x, row, axis=0)
-        rows = xp.where(xp.reshape(counts > r, column), rows, xp.zeros_like(rows))
-        total = rows if total is None else total + rows
-    return total
+    ids = xp.take(indices, order, axis=0)
+
+    def count(k: int) -> Array:
+        return xp.arange(k, dtype=ids.dtype, device=home.native)
+
+    new = xp.astype(ids[1:] != ids[:-1], ids.dtype)
+    segment = xp.cumulative_sum(new, include_initial=True)  # of each row; numbered from 0
+    first = xp.searchsorted(segment, count(n))
+    size = xp.searchsorted(segment, count(n), side="right") - first  # 0 behind the last segment
+    rows = xp.take(x, order, axis=0)
+    levels, below = [xp.zeros_like(rows[:1, ...]), rows], 1
+    place = first + below  # where among all levels the sum of each segment lies
+    for _ in range((int(xp.max(size)) - 1).bit_length()):
+        below += rows.shape[0]
+        going_on = size > 1
+        pairs = xp.where(going_on, (size + 1) // 2, xp.zeros_like(size))
+        ends = xp.cumulative_sum(pairs)
+        starts = ends - pairs
+        # 3 rows become 2, more become fewer: a bound on the next level, where a count would be
+        # waited for. Rows behind the last pair hold sums that nobody asks for.
+        pair = count(rows.shape[0] * 2 // 3)
+        of = xp.minimum(xp.searchsorted(ends, pair, side="right"), n - 1)
+        rank = 2 * (pair - xp.take(starts, of, axis=0))
+        alone = rank + 1 >= xp.take(size, of, axis=0)
+        left = xp.minimum(xp.take(first, of, axis=0) + rank, rows.shape[0] - 1)
+        right = xp.take(rows, xp.minimum(left + 1, rows.shape[0] - 1), axis=0)
+        alone = xp.reshape(alone, (-1,) + (1,) * (x.ndim - 1))
+        rows = xp.take(rows, left, axis=0) + xp.where(alone, xp.zeros_like(right), right)
+        levels.append(rows)
+        first = xp.where(going_on, starts, first)
+        place = xp.where(going_on, starts + below, place)
+        size = pairs
+    wanted = count(length)
+    at = xp.minimum(xp.searchsorted(ids, wanted), n - 1)
+    place = xp.take(place, xp.take(segment, at, axis=0), axis=0)
+    place = xp.where(xp.take(ids, at, axis=0) == wanted, place, xp.zeros_like(place))
+    return xp.take(xp.concat(levels, axis=0), place, axis=0)
 
 
 scatter_add.d(lambda xp, g, indices: xp.take(g, indices, axis=0), None)
