@@ -27,7 +27,13 @@ def _compat() -> Any:
 
 
 class Library:
-    """An array library as xpnn sees it: its namespace, its devices, the way to the host."""
+    """An array library as xpnn sees it: its namespace, its devices, the way to the host.
+
+    ``block`` is how many numbers, of what is computed in several passes and then forgotten, to
+    compute at a time: enough to keep a GPU busy.
+    """
+
+    block = 2**24
 
     def __init__(self, name: str, namespace: str) -> None:
         self.name = name
@@ -84,6 +90,8 @@ class Library:
 
 
 class _NumPy(Library):
+    block = 2**18  # they stay in the caches from one pass to the next
+
     def devices(self) -> list[Any]:
         return ["cpu"]  # asking the namespace would import it, 0.1 s that `import xpnn` can spare
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from battery import (
     activation,
+    attention,
     blocks,
     containers,
     convolution,
@@ -36,6 +37,7 @@ LAYERS = [
     *merge.ROWS,
     *sampling.ROWS,
     *embedding.ROWS,
+    *attention.ROWS,
     *containers.ROWS,
     *sparse.ROWS,
     *unsupervised.ROWS,

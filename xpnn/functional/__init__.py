@@ -6,6 +6,7 @@ alone, so their own differentiation goes through it.
 
 from __future__ import annotations
 
+from xpnn.functional.attention import attention
 from xpnn.functional.convolution import conv1d, conv2d, conv_output_shape
 from xpnn.functional.embedding import embedding, embedding_bag
 from xpnn.functional.fans import fans
@@ -65,6 +66,7 @@ from xpnn.functional.windows import col2im, dilate, im2col, pad, same_padding, u
 
 __all__ = [
     "alpha_dropout",
+    "attention",
     "avg_pool1d",
     "avg_pool2d",
     "batch_norm",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from xpnn.layers.activation import Activation, Maxout, PReLU, Softmax
+from xpnn.layers.attention import DotProductAttention, MultiHeadAttention
 from xpnn.layers.autoencoder import AutoEncoder
 from xpnn.layers.base import Layer, Parameter
 from xpnn.layers.blocks import ConvPool2D, ResidualBlock, WaveNetBlock
@@ -48,6 +49,7 @@ __all__ = [
     "ConvTranspose2D",
     "Dense",
     "Dot",
+    "DotProductAttention",
     "DropConnect",
     "Dropout",
     "Embedding",
@@ -65,6 +67,7 @@ __all__ = [
     "MaxPool2D",
     "Maximum",
     "Maxout",
+    "MultiHeadAttention",
     "Multiply",
     "NegativeSampling",
     "PReLU",
