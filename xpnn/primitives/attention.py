@@ -52,14 +52,11 @@ def attention(
     outputs, sums = [], []
     for qi, ki, vi, masked, kept in _blocks(xp, block, lead, mask, keep, q, k, v):
         e, top, total = _exponentials(xp, qi, ki, masked, ahead, scale)
-        empty = None if masked is None and k.shape[-2] else total == 0
-        full = total if empty is None else xp.where(empty, xp.ones_like(total), total)
+        if masked is not None or not k.shape[-2]:  # a row without weights: y = 0, and P = 0 later
+            total = xp.where(total == 0, xp.ones_like(total), total)
         e = e if kept is None else xp.where(kept, e, _scalar(xp, 0.0, e))
-        outputs.append(xp.matmul(e, vi) * (gain / full))
-        logarithm = xp.log(full) + top
-        if empty is not None:  # so that exp(S - logarithm) is zero in a row without weights
-            logarithm = xp.where(empty, _scalar(xp, math.inf, e), logarithm)
-        sums.append(logarithm)
+        outputs.append(xp.matmul(e, vi) * (gain / total))
+        sums.append(xp.log(total) + top)
     y, logarithm = (p[0] if len(p) == 1 else xp.concat(p, axis=0) for p in (outputs, sums))
     return xp.reshape(y, (*lead, length, v.shape[-1])), logarithm
 
