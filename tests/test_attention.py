@@ -11,7 +11,7 @@ from helpers import assert_close, double, make, on
 
 import xpnn
 from xpnn import functional as F
-from xpnn import layers, ops
+from xpnn import layers, losses, ops
 from xpnn.backend import to_numpy
 from xpnn.errors import ConfigError, DTypeError, ShapeError
 from xpnn.primitives.attention import attention as primitive
@@ -373,3 +373,93 @@ X = np.ones((2, 3, 4), np.float32)
 def test_bad_input_is_refused(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+# ----------------------------------------------------------------------------------- transformer
+
+
+def test_a_place_sees_only_those_before_it_where_it_is_told_so() -> None:
+    x, memory = make((1, 5, 4)), make((1, 3, 4), seed=1)
+    later = np.concatenate([x[:, :3], make((1, 2, 4), seed=2)], axis=1)
+    cases = [
+        (layers.TransformerEncoderLayer(2, 3, causal=True), (), True),
+        (layers.TransformerEncoderLayer(2, 3), (), False),
+        (layers.TransformerDecoderLayer(2, 3), (memory,), True),
+        (layers.TransformerDecoderLayer(2, 3, causal=False), (memory,), False),
+    ]
+    for layer, rest, alone in cases:
+        layer.eval()
+        a, b = (to_numpy(layer(given, *rest))[:, :3] for given in (x, later))
+        assert np.array_equal(a, b) is alone
+
+
+def test_layers_whose_sizes_are_given_are_built() -> None:
+    layer = layers.TransformerEncoderLayer(2, 3, 4)
+    assert layer.named_parameters()["attention.query.weight"].shape == (4, 4)
+    assert list(layer.state_dict())[-4:] == [
+        f"norm{i}.{name}" for i in (1, 2) for name in ("scale", "shift")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: layers.TransformerEncoderLayer(2, 0),
+            ConfigError,
+            "TransformerEncoderLayer: 'feedforward_size' must be at least 1, got 0",
+        ),
+        (
+            lambda: layers.TransformerDecoderLayer(3, 2, 4),
+            ConfigError,
+            "4 features do not divide into 3 heads",
+        ),
+        (
+            lambda: layers.TransformerEncoderLayer(2, 2)(X[0]),
+            ShapeError,
+            r"TransformerEncoderLayer: expected x of shape \(N, T, D\), got \(3, 4\)",
+        ),
+        (
+            lambda: layers.TransformerEncoderLayer(2, 2, dropout=2.0),
+            ConfigError,
+            r"'dropout' must be in \[0, 1\], got 2.0",
+        ),
+    ],
+)
+def test_bad_transformers_are_refused(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
+class Copier(xpnn.Model):
+    """A language model of one layer; it is asked to say the first half of a row again."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.words = layers.Embedding(size, 32)
+        self.places = layers.PositionalEncoding()
+        self.block = layers.TransformerEncoderLayer(4, 64, dropout=0.0, causal=True)
+        self.out = layers.Dense(size)
+
+    def forward(self, ids: Any) -> Any:
+        return self.out(self.block(self.places(self.words(ids))))
+
+
+def test_a_causal_transformer_of_one_layer_learns_to_copy(tmp_path: Any) -> None:
+    size, half = 8, 4
+    rng = np.random.default_rng(0)
+    model, optimizer = Copier(size), xpnn.optim.Adam(5e-3)
+    first = 0.0
+    for _ in range(160):
+        words = rng.integers(0, size, (32, half))
+        said = model(np.concatenate([words, words[:, :-1]], axis=1))[:, half - 1 :, :]
+        loss = losses.cross_entropy(said, words)
+        loss.backward()
+        optimizer.step(model)
+        model.zero_grad()
+        first = first or float(loss)
+    assert first > 2.0  # log(8) = 2.08: it knows nothing yet
+    assert float(loss) < 0.1
+    model.save(tmp_path / "copier.safetensors")
+    again = xpnn.load(tmp_path / "copier.safetensors")
+    np.testing.assert_array_equal(again.predict(words), model.predict(words))

@@ -63,6 +63,44 @@ def _wide(torch: Any, p: Any, q: Any, k: Any, mask: Any) -> Any:
     return y.transpose(1, 2).flatten(2) @ p["out.weight"] + p["out.bias"]
 
 
+def _projections(torch: Any, p: Any, ours: str, theirs: str) -> Any:
+    names = [f"{ours}.{name}" for name in ("query", "key", "value")]
+    return {
+        f"{theirs}.in_proj_weight": torch.cat([p[f"{name}.weight"].T for name in names]),
+        f"{theirs}.in_proj_bias": torch.cat([p[f"{name}.bias"] for name in names]),
+        f"{theirs}.out_proj.weight": p[f"{ours}.out.weight"].T,
+        f"{theirs}.out_proj.bias": p[f"{ours}.out.bias"],
+    }
+
+
+def _transformer(decoder: bool = False, masks: Any = None, **options: Any) -> Any:
+    """Return PyTorch's own layer; ``masks(torch, x, *masks)`` gives its masks."""
+
+    def formula(torch: Any, p: Any, x: Any, *rest: Any) -> Any:
+        nn = torch.nn
+        cls = nn.TransformerDecoderLayer if decoder else nn.TransformerEncoderLayer
+        module = cls(4, 2, 3, dropout=0.0, batch_first=True, dtype=x.dtype, **options)
+        weights = _projections(torch, p, "attention", "self_attn")
+        if decoder:
+            weights |= _projections(torch, p, "cross_attention", "multihead_attn")
+        for ours, theirs in (("hidden", "linear1"), ("out", "linear2")):
+            weights[f"{theirs}.weight"] = p[f"{ours}.weight"].T
+            weights[f"{theirs}.bias"] = p[f"{ours}.bias"]
+        for i in range(1, 4 if decoder else 3):
+            weights[f"norm{i}.weight"] = p[f"norm{i}.scale"]
+            weights[f"norm{i}.bias"] = p[f"norm{i}.shift"]
+        assert weights.keys() == dict(module.named_parameters()).keys()
+        inputs, given = (x, *rest[: int(decoder)]), rest[int(decoder) :]
+        named = masks(torch, x, *given) if masks else {}
+        return torch.func.functional_call(module, weights, inputs, named)
+
+    return formula
+
+
+def _upper(torch: Any, x: Any) -> Any:
+    return torch.ones(x.shape[1], x.shape[1]).triu(1).bool()
+
+
 ROWS = [
     Row(
         "dot product attention",
@@ -187,6 +225,78 @@ ROWS = [
         [(2, 3, 4), (2, 2, 3, 3)],
         keywords=("key_mask",),
         options={"return_weights": True},
+        random=True,
+    ),
+    Row(
+        "transformer encoder layer",
+        lambda: layers.TransformerEncoderLayer(2, 3, dropout=0.0),
+        (2, 3, 4),
+        (2, 3, 4),
+        torch=_transformer(),
+        wrong={r"TransformerEncoderLayer: expected x of shape \(N, T, 4\)": (2, 3, 6)},
+    ),
+    Row(
+        "transformer encoder layer, norm first, causal",
+        lambda: layers.TransformerEncoderLayer(
+            2, 3, 4, dropout=0.0, activation="tanh", norm_first=True, epsilon=1e-3, causal=True
+        ),
+        [(2, 3, 4), Bools((2, 3))],
+        (2, 3, 4),
+        keywords=("key_mask",),
+        torch=lambda t, p, *inputs: _transformer(
+            masks=lambda t, x, keys: {"src_mask": _upper(t, x), "src_key_padding_mask": ~keys},
+            activation=t.tanh,
+            norm_first=True,
+            layer_norm_eps=1e-3,
+        )(t, p, *inputs),
+    ),
+    Row(
+        "transformer encoder layer with a mask and dropout",
+        lambda: layers.TransformerEncoderLayer(2, 3),
+        [(2, 3, 4), Bools((2, 3, 3))],
+        (2, 3, 4),
+        keywords=("mask",),
+        random=True,
+    ),
+    Row(
+        "transformer decoder layer",
+        lambda: layers.TransformerDecoderLayer(2, 3, dropout=0.0),
+        [(2, 3, 4), (2, 5, 4)],
+        (2, 3, 4),
+        torch=_transformer(True, lambda t, x: {"tgt_mask": _upper(t, x)}),
+        wrong={
+            r"TransformerDecoderLayer: expected x of shape \(N, T, 4\)": [(2, 3, 6), (2, 5, 4)],
+            r"expected memory of shape \(N, T, 4\)": [(2, 3, 4), (2, 5, 6)],
+        },
+    ),
+    Row(
+        "transformer decoder layer, norm first, masks",
+        lambda: layers.TransformerDecoderLayer(
+            2, 3, dropout=0.0, norm_first=True, activation="tanh", causal=False
+        ),
+        [
+            *[(2, 3, 4), (2, 5, 4), Bools((2, 2, 3, 3)), Bools((2, 3))],
+            *[Bools((2, 2, 3, 5)), Bools((2, 5))],
+        ],
+        (2, 3, 4),
+        keywords=("mask", "key_mask", "memory_mask", "memory_key_mask"),
+        torch=lambda t, p, *inputs: _transformer(
+            True,
+            lambda t, x, mask, keys, memory_mask, memory_keys: {
+                "tgt_mask": ~mask.flatten(0, 1),
+                "tgt_key_padding_mask": ~keys,
+                "memory_mask": ~memory_mask.flatten(0, 1),
+                "memory_key_padding_mask": ~memory_keys,
+            },
+            activation=t.tanh,
+            norm_first=True,
+        )(t, p, *inputs),
+    ),
+    Row(
+        "transformer decoder layer of another memory, with dropout",
+        lambda: layers.TransformerDecoderLayer(2, 3, dropout=0.2),
+        [(2, 3, 4), (2, 4, 5)],
+        (2, 3, 4),
         random=True,
     ),
 ]

@@ -28,6 +28,7 @@ from xpnn.layers.resize import UpSample2D, ZeroPad1D, ZeroPad2D
 from xpnn.layers.sampling import NegativeSampling
 from xpnn.layers.shape import ExpandDims, Flatten, Lambda, Permute, Reshape, Squeeze
 from xpnn.layers.sparse import SparseEvolution
+from xpnn.layers.transformer import TransformerDecoderLayer, TransformerEncoderLayer
 from xpnn.layers.unsupervised import Unsupervised
 
 __all__ = [
@@ -82,6 +83,8 @@ __all__ = [
     "Softmax",
     "SparseEvolution",
     "Squeeze",
+    "TransformerDecoderLayer",
+    "TransformerEncoderLayer",
     "Unsupervised",
     "UpSample2D",
     "WaveNetBlock",
