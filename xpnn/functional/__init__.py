@@ -45,6 +45,14 @@ from xpnn.functional.rectifiers import (
     silu,
     softplus,
 )
+from xpnn.functional.recurrent import gru, lstm, rnn
+from xpnn.functional.recurrent_steps import (
+    clip_gradient,
+    gru_step,
+    lstm_step,
+    rnn_step,
+    sequence_mask,
+)
 from xpnn.functional.sigmoids import (
     elliot,
     hard_sigmoid,
@@ -70,6 +78,7 @@ __all__ = [
     "avg_pool1d",
     "avg_pool2d",
     "batch_norm",
+    "clip_gradient",
     "col2im",
     "conv1d",
     "conv2d",
@@ -92,6 +101,8 @@ __all__ = [
     "global_avg_pool",
     "global_max_pool",
     "group_norm",
+    "gru",
+    "gru_step",
     "hard_sigmoid",
     "im2col",
     "instance_norm",
@@ -100,6 +111,8 @@ __all__ = [
     "linear",
     "log_softmax",
     "logsumexp",
+    "lstm",
+    "lstm_step",
     "max_pool1d",
     "max_pool2d",
     "mish",
@@ -107,8 +120,11 @@ __all__ = [
     "prelu",
     "relu",
     "rms_norm",
+    "rnn",
+    "rnn_step",
     "same_padding",
     "selu",
+    "sequence_mask",
     "sigmoid",
     "silu",
     "softmax",
