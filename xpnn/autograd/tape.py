@@ -158,8 +158,19 @@ class JointNode(Vertex):
         return [(p, grad) for p, grad, need in triples if need and p is not None]
 
 
+class _Outputs(dict[int, Any]):
+    """The gradients that have arrived at the outputs of one operation, by their numbers.
+
+    A tuple for each output, added up, would cost the square of their number: a sequence taken apart
+    into steps has as many outputs as steps.
+    """
+
+    __slots__ = ("of",)
+    of: int
+
+
 class Slot(Vertex):
-    """One output of an operation that has several: it hands its gradient on in a tuple."""
+    """One output of an operation that has several: it hands its gradient on by its number."""
 
     __slots__ = ("index", "node", "of")
 
@@ -174,7 +185,9 @@ class Slot(Vertex):
         return (self.node,)
 
     def pullback(self, g: Any, lift: Any, only: set[int] | None) -> Iterable[tuple[Vertex, Any]]:
-        return ((self.node, tuple(g if i == self.index else None for i in range(self.of))),)
+        gradients = _Outputs({self.index: g})
+        gradients.of = self.of
+        return ((self.node, gradients),)
 
 
 def _needed(parent: Vertex, only: set[int] | None) -> bool:
@@ -196,10 +209,10 @@ def _fit(xp: Any, g: Array, shape: tuple[int, ...], dtype: Any) -> Array:
 
 
 def _add(a: Any, b: Any) -> Any:
-    if type(a) is tuple:  # the outputs of one node, filled in slot by slot
-        return tuple(
-            y if x is None else x if y is None else x + y for x, y in zip(a, b, strict=True)
-        )
+    if type(a) is _Outputs:  # made by a Slot in this walk, and nobody else's
+        for i, x in b.items():
+            a[i] = a[i] + x if i in a else x
+        return a
     return a + b
 
 
@@ -258,6 +271,8 @@ def backward(
                 vertex.grad = g if vertex.grad is None else vertex.grad + g
             pairs = ()
             continue
+        if type(g) is _Outputs:
+            g = tuple(map(g.get, range(g.of)))
         pairs = vertex.pullback(g, lift, only)
         if not retain:
             vertex.free()
