@@ -24,6 +24,9 @@ from xpnn.layers.pooling import (
     MaxPool2D,
 )
 from xpnn.layers.rbm import RBM
+from xpnn.layers.recurrent import GRU, LSTM, RNN
+from xpnn.layers.recurrent_bidirectional import Bidirectional
+from xpnn.layers.recurrent_cells import GRUCell, LSTMCell, RNNCell
 from xpnn.layers.resize import UpSample2D, ZeroPad1D, ZeroPad2D
 from xpnn.layers.sampling import NegativeSampling
 from xpnn.layers.shape import ExpandDims, Flatten, Lambda, Permute, Reshape, Squeeze
@@ -32,7 +35,10 @@ from xpnn.layers.transformer import TransformerDecoderLayer, TransformerEncoderL
 from xpnn.layers.unsupervised import Unsupervised
 
 __all__ = [
+    "GRU",
+    "LSTM",
     "RBM",
+    "RNN",
     "Activation",
     "Add",
     "AlphaDropout",
@@ -41,6 +47,7 @@ __all__ = [
     "AvgPool1D",
     "AvgPool2D",
     "BatchNorm",
+    "Bidirectional",
     "Chain",
     "Concatenate",
     "Conv1D",
@@ -56,11 +63,13 @@ __all__ = [
     "Embedding",
     "ExpandDims",
     "Flatten",
+    "GRUCell",
     "GaussianNoise",
     "GlobalAvgPool",
     "GlobalMaxPool",
     "GroupNorm",
     "InstanceNorm",
+    "LSTMCell",
     "Lambda",
     "Layer",
     "LayerNorm",
@@ -77,6 +86,7 @@ __all__ = [
     "Permute",
     "PositionalEncoding",
     "RMSNorm",
+    "RNNCell",
     "Reshape",
     "Residual",
     "ResidualBlock",
