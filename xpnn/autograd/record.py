@@ -196,6 +196,11 @@ def wrap_all(outs: tuple[Any, ...], node: Vertex | None) -> Any:
     return type(outs)(*wrapped) if hasattr(outs, "_fields") else tuple(wrapped)
 
 
+def _lifted(x: Any, vertex: Vertex | None) -> Any:
+    """Return an array as a Tensor, also one that is not on the tape: raw ones need not mix."""
+    return x if type(x) in _SCALARS else wrap(x, vertex)
+
+
 class _Lift:
     """What a recorded backward pass needs: the namespace of Tensors, and kept values as Tensors."""
 
@@ -206,13 +211,13 @@ class _Lift:
     def values(
         self, rule: Rule, values: Any, node: Vertex, parents: dict[int, Vertex]
     ) -> list[Any]:
-        """Return what a rule kept, each array that is on the tape as a Tensor there."""
+        """Return what a rule kept, arrays as Tensors: on the tape, if they were."""
         return [self._one(w, v, node, parents) for w, v in zip(rule.spec, values, strict=True)]
 
     @staticmethod
     def _one(what: Any, value: Any, node: Any, parents: dict[int, Vertex]) -> Any:
         if type(what) is int:
-            return wrap(value, parents[what]) if what in parents else value
+            return _lifted(value, parents.get(what))
         if what == "y":
             return wrap_all(value, node) if isinstance(value, tuple) else wrap(value, node)
         if type(what) is slice:
@@ -225,7 +230,7 @@ class _Lift:
         parents = {i: parent for i, parent in enumerate(node.parents) if parent is not None}
         if node.args is None and rule is not None:
             return rule, self.values(rule, node.kept, node, parents)
-        args = [wrap(x, parents[i]) if i in parents else x for i, x in enumerate(node.args or ())]
+        args = [_lifted(x, parents.get(i)) for i, x in enumerate(node.args or ())]
         rules = primitive.rules if rule is None else (rule,)
         y, res = None, None
         if any("y" in r.spec or "res" in r.spec for r in rules if r is not None):

@@ -174,7 +174,7 @@ def gru_step(
     else:
         inner = ops.matmul(ops.multiply(r, h), u_n)
     candidate = activation(_clip(ops.add(p_n, inner), grad_clip))
-    return (1 - z) * candidate + z * h
+    return ops.add((1 - z) * candidate, ops.multiply(z, h))
 
 
 def lstm_step(
@@ -212,13 +212,15 @@ def lstm_step(
     *a_early, a_g, a_o = blocks(a, h.shape[1])
     rows = None if peephole is None else ops.unstack(peephole, axis=0)
     if rows is not None:
-        a_early = [gate + c * row for gate, row in zip(a_early, rows, strict=False)]
+        a_early = [
+            ops.add(gate, ops.multiply(c, row)) for gate, row in zip(a_early, rows, strict=False)
+        ]
     early = [gate_activation(_clip(gate, grad_clip)) for gate in a_early]
     f = early[-1]
     i = 1 - f if tied else early[0]
-    c = f * c + i * activation(_clip(a_g, grad_clip))
+    c = ops.multiply(f, c) + i * activation(_clip(a_g, grad_clip))
     if rows is not None:
-        a_o = a_o + c * rows[-1]
+        a_o = ops.add(a_o, ops.multiply(c, rows[-1]))
     o = gate_activation(_clip(a_o, grad_clip))
     return o * activation(c), c
 
