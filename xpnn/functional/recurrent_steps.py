@@ -95,11 +95,13 @@ def sequence_mask(lengths: Any, steps: int) -> Array:
         if low < 0 or high > steps:
             wrong = low if low < 0 else high
             msg = (
-                f"lengths: the sequences have {steps} steps, so expected [0, {steps}], got {wrong}."
+                f"lengths: the sequences have {steps} steps, so expected numbers in [0, {steps}],"
+                f" got {wrong}."
             )
             raise DataError(msg)
-    ramp = xp.arange(steps, dtype=raw.dtype, device=home.native)
-    return ramp[None, :] < raw[:, None]
+    wide = backend.index_dtype(home)  # that of the lengths may be too small for T
+    ramp = xp.arange(steps, dtype=wide, device=home.native)
+    return ramp[None, :] < xp.astype(raw, wide)[:, None]
 
 
 def rnn_step(
