@@ -127,6 +127,24 @@ def test_second_derivatives_where_some_arguments_are_raw_constants(name: str, de
         xpnn.check_grad(of_one, args[i], order=2)
 
 
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
+def test_a_loss_and_the_penalty_of_its_gradient_add_up(name: str) -> None:
+    f, *_ = FUNCTIONS[name]
+    found = []
+    for options in ({}, stepped(name)):
+        args = [xpnn.Tensor(a, requires_grad=True) for a in arguments(name)]
+        y, h, *_ = f(*args, **options)
+        loss = ops.sum(y * y) + ops.sum(h)
+        loss.backward(create_graph=True)
+        slope = args[2].grad
+        for arg in args:
+            arg.grad = None
+        (loss + ops.sum(slope * slope)).backward()
+        found.append([to_numpy(arg.grad) for arg in args])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.oracle
 @pytest.mark.parametrize("name", ["rnn", "gru", "gru reset before", "lstm peepholes"])
 def test_clipped_gradients_are_those_of_hooks_in_torch(name: str) -> None:

@@ -1104,3 +1104,16 @@ def test_backward_to_chosen_inputs_leaves_the_variables_alone() -> None:
 def test_backward_to_what_was_not_used_gives_none() -> None:
     x, other = variable(2.0), variable(3.0)
     assert backward([x * 2.0], [np.ones(1)], [other]) == [None]
+
+
+def test_an_output_hands_on_its_own_gradient_and_nothing_for_the_others() -> None:
+    """A tuple for each would make a sequence of T steps cost T * T."""
+    x = xpnn.Tensor(np.ones((50, 2)), requires_grad=True)
+    rows = ops.unstack(x)
+    ((node, gradients),) = rows[7].vertex.pullback(np.ones(2), None, None)
+    assert node is rows[3].vertex.node
+    assert dict(gradients) == {7: pytest.approx(np.ones(2))}
+    (rows[7] + rows[3] * 2.0 + rows[7]).backward(np.ones(2))
+    expected = np.zeros((50, 2))
+    expected[7], expected[3] = 2.0, 2.0
+    assert_close(x.grad, expected, rtol=0)

@@ -101,10 +101,8 @@ class Bidirectional(Layer):
 def _reversed(layer: Unrolled) -> Unrolled:
     """Return a copy with new initial values that walks the other way."""
     twin = copy.deepcopy(layer)
-    for part in twin.layers():
-        part.go_backwards = not layer.go_backwards
-        part._config["go_backwards"] = part.go_backwards
-    if twin._shapes is not None:
+    twin._config["go_backwards"] = twin.go_backwards = not layer.go_backwards
+    if twin._shapes is not None:  # made again, with it the layers above
         shapes, twin._shapes = twin._shapes, None
         twin.ensure_built(*shapes)
     return twin
