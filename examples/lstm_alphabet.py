@@ -1,6 +1,7 @@
 """Learn the alphabet: from two letters the third, with two layers of LSTM, and say it from "AB"."""
 
 import string
+import sys
 
 import numpy as np
 
@@ -30,4 +31,4 @@ while len(text) < 26:
     text += letters[int(model.predict(window[None]).argmax())]
 print(text)
 if text != letters:
-    raise SystemExit("that is not the alphabet")
+    sys.exit("that is not the alphabet")

@@ -596,6 +596,17 @@ def test_bad_input_is_refused(call: Any, error: type[Exception], message: str) -
         call()
 
 
+def test_standard_activations_are_fused_and_others_are_not() -> None:
+    def primitive(layer: Any) -> str:
+        return layer(x_()).vertex.node.primitive.name
+
+    assert primitive(layers.RNN(H)) == primitive(layers.RNN(H, activation="relu")) == "rnn_scan"
+    assert primitive(layers.GRU(H)) == "gru_scan"
+    assert primitive(layers.GRU(H, reset_after=False)) == "gru_scan_reset_before"
+    assert primitive(layers.LSTM(H)) == "lstm_scan"
+    assert layers.LSTM(H, activation="softsign")(x_()).vertex.primitive.name == "stack"
+
+
 def test_a_wrong_first_input_leaves_the_layer_unbuilt() -> None:
     layer = layers.LSTM(H)
     with pytest.raises(ShapeError, match=r"expected x of shape \(N, T, D\), got \(4, 2\)"):
