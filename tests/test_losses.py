@@ -684,6 +684,37 @@ def test_fit_looks_at_all_data_before_it_starts(
         model.fit(np.ones((3, 3), "f"), np.asarray(targets), batch_size=2, verbose=0)
 
 
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_lists_are_taken_as_arrays_are(case: Case, device: Any) -> None:
+    predictions, targets = case.arguments(device)
+    expected = case.loss(predictions, targets, reduction="sum")
+    found = case.loss(predictions, to_numpy(targets).tolist(), reduction="sum")
+    assert_close(found, expected, rtol=1e-14)
+    assert xpnn.backend.device_of(found) == xpnn.backend.device_of(expected)
+
+
+def test_a_number_is_the_target_of_a_number() -> None:
+    loss = losses.mean_squared_error(xpnn.Tensor(np.asarray(3.0), requires_grad=True), 0.1)
+    loss.backward()
+    assert float(loss) == (3.0 - 0.1) ** 2  # in float64, and not by way of the default dtype
+
+
+def test_targets_and_noise_may_be_lists() -> None:
+    h, w, log_q = make((3, 2), dtype="float64"), make((2, 5), dtype="float64"), np.full(5, -1.6)
+    targets, noise = [0, 4, 1], [1, 2]
+    for loss, more in ((losses.negative_sampling, ()), (losses.nce, (log_q,))):
+        expected = loss(h, w, None, np.asarray(targets), np.asarray(noise), *more)
+        assert loss(h, w, None, targets, noise, *more) == expected
+
+
+@pytest.mark.parametrize("loss", ["kl_divergence", "binary_hinge", "binary_cross_entropy"])
+def test_fit_blames_the_shape_before_the_values(loss: str) -> None:
+    model = xpnn.Sequential([xpnn.layers.Dense(3, activation="softmax")])
+    model.compile(loss=loss)
+    with pytest.raises(ShapeError, match=r"targets \(4,\); .* Make rows of labels with"):
+        model.fit(np.ones((4, 2)), np.asarray([0, 1, 2, 2]), verbose=0)
+
+
 def test_losses_that_are_not_ours_are_let_pass() -> None:
     for loss in (lambda p, t: p, functools.partial(np.add, out=None), np.add):
         losses.check_targets(loss, np.asarray([9]), np.zeros((1, 2)))
@@ -704,6 +735,16 @@ def test_losses_that_are_not_ours_are_let_pass() -> None:
             lambda: losses.cross_entropy(np.ones((2, 3)), np.asarray([0, 3])),
             DataError,
             r"3 classes, so labels must be in \[0, 2\]; got 3",
+        ),
+        (
+            lambda: losses.huber(np.ones(2), np.ones(2, complex)),
+            DTypeError,
+            "huber: expected real targets, got complex128",
+        ),
+        (
+            lambda: losses.cosine([1.0], [2.0]),
+            DTypeError,
+            "cosine: expected floating-point predictions, got list",
         ),
         (
             lambda: losses.cross_entropy(np.ones((2, 3)), np.asarray([-1, 0])),

@@ -12,7 +12,7 @@ from helpers import double, make, on
 import xpnn
 from xpnn import layers, metrics
 from xpnn.backend import to_numpy
-from xpnn.errors import ConfigError, DataError, ShapeError
+from xpnn.errors import ConfigError, DataError, DTypeError, ShapeError
 
 SCORES = make((40, 4), dtype="float64")
 LABELS = np.random.default_rng(1).choice([0, 1, 3], 40)  # no example of class 2 ...
@@ -280,7 +280,7 @@ def test_regression_is_measured_too() -> None:
         (
             lambda: metrics.accuracy(np.asarray(1.0), np.asarray(1)),
             ShapeError,
-            r"classes\), got \(\)",
+            r"two classes or more, got \(\)",
         ),
         (
             lambda: metrics.error_rate(np.ones((2, 3)), np.ones(2)),
@@ -295,7 +295,41 @@ def test_regression_is_measured_too() -> None:
         (
             lambda: metrics.top_k_accuracy(np.ones((2, 3)), np.ones(2, int), k=0),
             ConfigError,
-            "'k' must be at least 1, got 0",
+            "'k' must be a whole number, at least 1, got 0",
+        ),
+        (
+            lambda: metrics.top_k_accuracy(np.ones((2, 3)), np.ones(2, int), k=1.5),
+            ConfigError,
+            "'k' must be a whole number, at least 1, got 1.5",
+        ),
+        *(
+            (
+                functools.partial(metric, np.ones((2, 1)), np.ones(shape, int)),
+                ShapeError,
+                r"two classes or more, got \(2, 1\)\. For probabilities of 1 take binary_accuracy",
+            )
+            for metric in (metrics.accuracy, metrics.error_rate, metrics.top_k_accuracy)
+            for shape in ((2,), (2, 1))
+        ),
+        (
+            lambda: metrics.f1(np.ones((2, 1)), np.ones(2, int)),
+            ShapeError,
+            r"f1: predictions have shape \(2, 1\), targets \(2,\); .* Reshape one of them",
+        ),
+        (
+            lambda: metrics.accuracy(np.ones((2, 3), complex), np.ones(2, int)),
+            DTypeError,
+            "accuracy: expected real numbers, got complex128 and int64",
+        ),
+        (
+            lambda: metrics.r2(1.0, 2.0),
+            ShapeError,
+            r"r2: expected arrays of shape \(examples, \.\.\.\), got two numbers",
+        ),
+        (
+            lambda: metrics.accuracy(np.ones((2, 3)), None),
+            DTypeError,
+            "expected numbers, got NoneType",
         ),
         (
             lambda: metrics.precision(np.ones((2, 3)), np.ones(2, int)),
@@ -342,3 +376,24 @@ def test_regression_is_measured_too() -> None:
 def test_bad_input_is_refused(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_lists_are_taken_as_arrays_are(name: str, device: Any) -> None:
+    metric, predictions, targets, expected = TABLE[name]
+    found = metric(on(device, predictions), targets.tolist())
+    np.testing.assert_allclose(to_numpy(found), expected, rtol=1e-6)  # floats in the default dtype
+    np.testing.assert_allclose(metric(predictions.tolist(), targets.tolist()), expected, rtol=1e-6)
+
+
+def test_rows_of_booleans_are_one_hot_rows(device: Any) -> None:
+    scores, rows = on(device, SCORES), on(device, ONE_HOT > 0)
+    for metric in (metrics.accuracy, metrics.top_k_accuracy):
+        assert float(metric(scores, rows)) == float(metric(scores, on(device, LABELS)))
+    assert float(metrics.binary_accuracy(on(device, BITS > 0), on(device, BITS > 0))) == 1.0
+
+
+def test_a_label_that_is_no_class_is_never_right() -> None:
+    scores, labels = np.asarray([[0.9, 0.1]] * 4), np.asarray([0, -100, 2, 1])
+    assert metrics.accuracy(scores, labels) == 0.25
+    assert metrics.top_k_accuracy(scores, labels, k=2) == 0.5

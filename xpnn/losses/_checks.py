@@ -176,7 +176,8 @@ def targets_within(who: str) -> Check:
     """Return the check that targets are probabilities."""
 
     def check(targets: Array, predictions: Array, options: Mapping[str, Any]) -> None:
-        check_range(who, "targets", targets, 1.0, "")
+        if _belong(targets, predictions):
+            check_range(who, "targets", targets, 1.0, "")
 
     return check
 
@@ -194,6 +195,12 @@ def signs(who: str) -> Check:
     """Return the check that targets are -1 or 1."""
 
     def check(targets: Array, predictions: Array, options: Mapping[str, Any]) -> None:
-        check_signs(who, targets)
+        if _belong(targets, predictions):
+            check_signs(who, targets)
 
     return check
+
+
+def _belong(targets: Array, predictions: Array) -> bool:
+    """Return whether shapes fit; if not, the loss itself says so, and values are not the cause."""
+    return tuple(targets.shape[1:]) == tuple(predictions.shape[1:])

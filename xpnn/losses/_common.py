@@ -11,6 +11,7 @@ from xpnn.errors import ConfigError, DTypeError, ShapeError
 from xpnn.losses._checks import check_labels, may_look, not_ignored, require_integers
 
 __all__ = [
+    "beside",
     "constant",
     "hits",
     "labels_of",
@@ -34,19 +35,30 @@ def reduced(values: Array, reduction: str) -> Array:
     return getattr(array_namespace(values), reduction)(values)
 
 
+def beside(x: Array, like: Array, dtype: Any = None) -> Array:
+    """Return an array as it is; a number or a list as an array on the device of ``like``."""
+    if hasattr(x, "shape"):
+        return x
+    return backend.asarray(x, device=backend.device_of(like), dtype=dtype)
+
+
 def _same_shape(who: str, predictions: Array, targets: Array) -> None:
-    if tuple(predictions.shape) != tuple(targets.shape):
+    shape, found = tuple(predictions.shape), tuple(targets.shape)
+    if shape != found:
+        labels = shape[:-1] == found and as_dtype(targets.dtype).kind in "iu"
+        cure = "Make rows of labels with data.one_hot." if labels else "Reshape one of them."
         msg = (
-            f"{who}: predictions have shape {tuple(predictions.shape)}, targets"
-            f" {tuple(targets.shape)}; a loss does not broadcast. Reshape one of them."
+            f"{who}: predictions have shape {shape}, targets {found}; a loss does not broadcast."
+            f" {cure}"
         )
         raise ShapeError(msg)
 
 
 def require_floats(who: str, predictions: Array) -> None:
-    """Raise an error if predictions are no real floating-point numbers."""
-    dtype = as_dtype(predictions.dtype)
-    if dtype.kind != "f":
+    """Raise an error if predictions are no array of real floating-point numbers."""
+    array = hasattr(predictions, "shape")
+    dtype = as_dtype(predictions.dtype) if array else type(predictions).__name__
+    if not array or as_dtype(dtype).kind != "f":
         msg = (
             f"{who}: expected floating-point predictions, got {dtype}."
             " Convert them, for example with xpnn.asarray(x, dtype='float32')."
@@ -57,8 +69,13 @@ def require_floats(who: str, predictions: Array) -> None:
 def paired(who: str, predictions: Array, targets: Array) -> tuple[Array, Array]:
     """Return predictions and targets of one shape, the targets in the dtype of the predictions."""
     require_floats(who, predictions)
+    targets = beside(targets, predictions, as_dtype(predictions.dtype))
     _same_shape(who, predictions, targets)
-    if as_dtype(targets.dtype) is not as_dtype(predictions.dtype):
+    found = as_dtype(targets.dtype)
+    if found.kind == "c":
+        msg = f"{who}: expected real targets, got {found}."
+        raise DTypeError(msg)
+    if found is not as_dtype(predictions.dtype):
         xp = array_namespace(predictions, targets)
         targets = xp.astype(targets, predictions.dtype)
     return predictions, targets
@@ -66,6 +83,7 @@ def paired(who: str, predictions: Array, targets: Array) -> tuple[Array, Array]:
 
 def rows_of(who: str, predictions: Array, targets: Array) -> tuple[Array, Array]:
     """Return :func:`paired` arrays that have a last axis, of classes or features."""
+    require_floats(who, predictions)
     if not predictions.ndim:
         msg = f"{who}: expected predictions of shape (..., classes or features), got a scalar."
         raise ShapeError(msg)
@@ -75,6 +93,7 @@ def rows_of(who: str, predictions: Array, targets: Array) -> tuple[Array, Array]
 def labels_of(who: str, predictions: Array, targets: Array) -> Array | None:
     """Return raw integer labels, one a row of the predictions, or None if the targets are rows."""
     require_floats(who, predictions)
+    targets = beside(targets, predictions)
     wanted, shape = tuple(predictions.shape), tuple(targets.shape)
     if not wanted or wanted[-1] == 1:
         msg = (

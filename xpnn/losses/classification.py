@@ -92,13 +92,13 @@ def cross_entropy(
         weights = constant("cross_entropy", "class_weights", class_weights, predictions, (classes,))
     if labels is not None:
         return _of_labels(predictions, labels, weights, ignore_index, label_smoothing, reduction)
+    predictions, targets = rows_of("cross_entropy", predictions, targets)
     if ignore_index is not None:
         msg = (
             f"cross_entropy: 'ignore_index' needs integer labels, got targets of shape"
             f" {tuple(targets.shape)}. A row of zeros has the loss 0."
         )
         raise ConfigError(msg)
-    predictions, targets = rows_of("cross_entropy", predictions, targets)
     if label_smoothing:
         targets = (1 - label_smoothing) * targets + label_smoothing / classes
     if weights is not None:

@@ -45,9 +45,9 @@ def binary_hinge(predictions: Array, targets: Array, *, reduction: str = "mean")
     >>> losses.binary_hinge(p, t, reduction="none")
     array([0. , 0.5, 1.5])
     """
+    predictions, targets = paired("binary_hinge", predictions, targets)
     if may_look(targets):
         check_signs("binary_hinge", targets)
-    predictions, targets = paired("binary_hinge", predictions, targets)
     return reduced(F.relu(1.0 - predictions * targets), reduction)
 
 

@@ -14,7 +14,7 @@ from xpnn.autograd.record import apply
 from xpnn.backend import array_namespace, unwrap
 from xpnn.errors import ShapeError
 from xpnn.losses._checks import require_integers
-from xpnn.losses._common import constant, hits, reduced, require_floats, safe_labels
+from xpnn.losses._common import beside, constant, hits, reduced, require_floats, safe_labels
 from xpnn.primitives.losses import binary_cross_entropy_with_logits
 
 __all__ = ["mean_over_noise", "nce", "negative_sampling"]
@@ -71,7 +71,7 @@ def negative_sampling(
     >>> round(float(loss), 6)  # 4 log(2)
     2.772589
     """
-    who = "negative_sampling"
+    who, noise = "negative_sampling", beside(noise, hidden)
     labels, wrong = _checked(who, hidden, weight, bias, targets, noise)
     target = _scores(hidden, weight, bias, labels[..., None])
     return _told_apart(target, _scores(hidden, weight, bias, noise), wrong, reduction)
@@ -116,6 +116,7 @@ def nce(
     >>> round(float(losses.nce(h, w, None, targets, noise, log_q)), 6)  # 5 log(2), as K q = 1
     3.465736
     """
+    noise = beside(noise, hidden)
     labels, wrong = _checked("nce", hidden, weight, bias, targets, noise)
     shape = (weight.shape[1],)
     expected = constant("nce", "log_noise", log_noise, hidden, shape) + math.log(noise.shape[-1])
@@ -224,6 +225,7 @@ def _checked(
     if bias is not None and tuple(bias.shape) != (classes,):
         msg = f"{who}: expected a bias of shape ({classes},), got {tuple(bias.shape)}."
         raise ShapeError(msg)
+    targets = beside(targets, hidden)
     require_integers(who, targets, "targets")
     if tuple(targets.shape) != lead:
         msg = (

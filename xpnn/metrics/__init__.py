@@ -46,6 +46,7 @@ _BY_NAME: dict[str, Callable[..., Array]] = {
     "r2": r2,
     "recall": recall,
     "top_k": top_k_accuracy,
+    "top_k_accuracy": top_k_accuracy,
 }
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from xpnn import backend
 from xpnn._dtypes import as_dtype
 from xpnn.backend import array_namespace, device_of, unwrap
-from xpnn.errors import DataError, ShapeError
+from xpnn.errors import DataError, DTypeError, ShapeError
+from xpnn.losses._common import beside
 
-__all__ = ["labels_of", "pair", "ramp", "real"]
+__all__ = ["labels_of", "pair", "ramp", "raw_pair", "real"]
 
 Array = Any
 
@@ -19,15 +21,32 @@ def real(xp: Any, predictions: Array) -> Any:
     return predictions.dtype if name in ("float32", "float64") else xp.float32
 
 
+def raw_pair(who: str, predictions: Array, targets: Array) -> tuple[Any, Array, Array]:
+    """Return the namespace, and raw arrays of real numbers: also of lists; booleans are 0 and 1."""
+    predictions = unwrap(predictions)
+    if not hasattr(predictions, "shape"):
+        predictions = backend.asarray(predictions)
+    targets = beside(unwrap(targets), predictions)
+    xp = array_namespace(predictions, targets)
+    kinds = [as_dtype(x.dtype).kind for x in (predictions, targets)]
+    if "c" in kinds:
+        msg = f"{who}: expected real numbers, got {predictions.dtype} and {targets.dtype}."
+        raise DTypeError(msg)
+    if kinds[0] == "b":
+        predictions = xp.astype(predictions, xp.float32)
+    if kinds[1] == "b":
+        targets = xp.astype(targets, xp.uint8)
+    return xp, predictions, targets
+
+
 def labels_of(who: str, predictions: Array, targets: Array) -> tuple[Any, Array, Array]:
     """Return the namespace, raw predictions, and raw labels: of shape (...) for (..., classes)."""
-    predictions, targets = unwrap(predictions), unwrap(targets)
-    xp = array_namespace(predictions, targets)
-    if predictions.ndim < 2:
+    xp, predictions, targets = raw_pair(who, predictions, targets)
+    if predictions.ndim < 2 or predictions.shape[-1] == 1:
         msg = (
-            f"{who}: expected predictions of shape (examples, ..., classes), got"
-            f" {tuple(predictions.shape)}. For probabilities of 1 take binary_accuracy, or"
-            " average='binary'."
+            f"{who}: expected predictions of shape (examples, ..., classes) with two classes or"
+            f" more, got {tuple(predictions.shape)}. For probabilities of 1 take binary_accuracy,"
+            " or average='binary'."
         )
         raise ShapeError(msg)
     wanted, shape = tuple(predictions.shape[:-1]), tuple(targets.shape)
@@ -47,14 +66,14 @@ def labels_of(who: str, predictions: Array, targets: Array) -> tuple[Any, Array,
 
 def pair(who: str, predictions: Array, targets: Array) -> tuple[Any, Array, Array]:
     """Return the namespace, and raw predictions and targets of one shape."""
-    predictions, targets = unwrap(predictions), unwrap(targets)
+    xp, predictions, targets = raw_pair(who, predictions, targets)
     if tuple(predictions.shape) != tuple(targets.shape):
         msg = (
             f"{who}: predictions have shape {tuple(predictions.shape)}, targets"
             f" {tuple(targets.shape)}; a metric does not broadcast. Reshape one of them."
         )
         raise ShapeError(msg)
-    return array_namespace(predictions, targets), predictions, targets
+    return xp, predictions, targets
 
 
 def ramp(xp: Any, labels: Array, classes: int) -> Array:

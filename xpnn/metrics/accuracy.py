@@ -63,7 +63,8 @@ def top_k_accuracy(predictions: Array, targets: Array, *, k: int = 5) -> Array:
     """Fraction of examples whose target class is among the ``k`` largest predictions.
 
     Of equal predictions the first are the largest, so that k = 1 is :func:`accuracy`, and a network
-    that has one answer for all is not right by that. NaN is larger than any number.
+    that has one answer for all is not right by that. NaN is larger than any number. A label that
+    is no class, such as one that the loss ignores, is never among them.
 
     Parameters
     ----------
@@ -80,8 +81,8 @@ def top_k_accuracy(predictions: Array, targets: Array, *, k: int = 5) -> Array:
     >>> float(metrics.top_k_accuracy(scores, np.asarray([1, 0]), k=2))
     0.5
     """
-    if k < 1:
-        msg = f"top_k_accuracy: 'k' must be at least 1, got {k}."
+    if not (hasattr(k, "__index__") and k >= 1):
+        msg = f"top_k_accuracy: 'k' must be a whole number, at least 1, got {k!r}."
         raise ConfigError(msg)
     xp, predictions, labels = labels_of("top_k_accuracy", predictions, targets)
     classes = ramp(xp, labels, predictions.shape[-1])
@@ -89,7 +90,7 @@ def top_k_accuracy(predictions: Array, targets: Array, *, k: int = 5) -> Array:
     at_target = xp.where(classes == column, predictions, xp.zeros_like(predictions))
     score = xp.sum(at_target, axis=-1, keepdims=True, dtype=predictions.dtype)
     ahead = ~(predictions <= score) | ((predictions == score) & (classes < column))
-    hit = xp.count_nonzero(ahead, axis=-1) < k
+    hit = (xp.count_nonzero(ahead, axis=-1) < k) & (labels >= 0) & (labels < classes.shape[0])
     return xp.mean(xp.astype(hit, real(xp, predictions)))
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpnn.backend import array_namespace, device_of, index_dtype, unwrap
+from xpnn.backend import device_of, index_dtype
 from xpnn.errors import ConfigError, ShapeError
 from xpnn.losses import check_labels
 from xpnn.losses._checks import may_look, require_integers
-from xpnn.metrics._common import labels_of, pair, ramp, real
+from xpnn.metrics._common import labels_of, pair, ramp, raw_pair, real
 
 __all__ = ["confusion_matrix", "f1", "precision", "recall"]
 
@@ -22,7 +22,9 @@ def _counts(
     if average not in ("binary", "macro", "micro"):
         msg = f"{who}: 'average' must be 'binary', 'macro' or 'micro', got {average!r}."
         raise ConfigError(msg)
-    if average == "binary" and tuple(predictions.shape) == tuple(targets.shape):
+    xp, predictions, targets = raw_pair(who, predictions, targets)
+    column = predictions.shape[-1:] == (1,)
+    if average == "binary" and (column or tuple(predictions.shape) == tuple(targets.shape)):
         xp, predictions, targets = pair(who, predictions, targets)
         guess, truth = (xp.reshape(x, (-1, 1)) for x in (predictions > threshold, targets != 0))
     else:
@@ -188,8 +190,7 @@ def confusion_matrix(
     array([[1, 1],
            [0, 2]])
     """
-    predictions, targets = unwrap(predictions), unwrap(targets)
-    xp = array_namespace(predictions, targets)
+    xp, predictions, targets = raw_pair("confusion_matrix", predictions, targets)
     who, shape = "confusion_matrix", tuple(targets.shape)
     require_integers(who, targets, "targets")
     if predictions.ndim == targets.ndim + 1:

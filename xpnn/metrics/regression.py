@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from xpnn.errors import ShapeError
 from xpnn.metrics._common import pair, real
 
 __all__ = ["mean_absolute_error", "r2"]
@@ -59,6 +60,9 @@ def r2(predictions: Array, targets: Array) -> Array:
     -3.5
     """
     xp, predictions, targets = pair("r2", predictions, targets)
+    if not predictions.ndim:
+        msg = "r2: expected arrays of shape (examples, ...), got two numbers."
+        raise ShapeError(msg)
     dtype = real(xp, predictions)
     predictions, targets = xp.astype(predictions, dtype), xp.astype(targets, dtype)
     error = targets - predictions
