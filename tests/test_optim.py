@@ -453,6 +453,11 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         GraphError,
         r"Adam\.step: none of 1 parameters has a gradient \(0 are frozen\)\. Call backward\(\)",
     ),
+    "no parameters": (
+        lambda: optim.Adam().step([]),
+        GraphError,
+        r"Adam\.step: there are no parameters\. Layers make theirs when they are first called",
+    ),
     "all frozen": (
         lambda: optim.Adam().step([ONE]),
         GraphError,

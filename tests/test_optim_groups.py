@@ -47,7 +47,7 @@ CASES: dict[str, tuple[Any, dict[str, Any], dict[tuple[int, ...], dict[str, Any]
     "clip otherwise": (
         optim.Adagrad,
         {"clip_norm": 0.5},
-        {(2, 4): {"clip_norm": None, "clip_value": 0.1}},
+        {(2, 4): {"clip_value": 0.1}, (1,): {"clip_norm": None}},
     ),
 }
 every_case = pytest.mark.parametrize("case", CASES)
@@ -341,7 +341,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         "'nesterov' needs momentum > 0",
     ),
     "two ways to clip": (
-        lambda: optim.SGD(clip_norm=1.0).add_group([W], clip_value=1.0),
+        lambda: optim.SGD().add_group([W], clip_norm=1.0, clip_value=1.0),
         ConfigError,
         "SGD: give one of clip_value, clip_norm",
     ),

@@ -18,7 +18,7 @@ import xpnn
 from xpnn import Tensor, layers, optim
 from xpnn.errors import ConfigError, DataError
 from xpnn.optim import schedules
-from xpnn.optim.watchers import steps_without_decrease
+from xpnn.optim.schedules.by_loss import steps_without_decrease
 
 EVERY: dict[str, schedules.Schedule] = {
     "constant": schedules.Constant(0.25),

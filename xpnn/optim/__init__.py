@@ -17,7 +17,7 @@ from __future__ import annotations
 from xpnn.optim import schedules
 from xpnn.optim.adagrad import Adadelta, Adagrad, RMSprop
 from xpnn.optim.adam import Adam, AdamW, AMSGrad
-from xpnn.optim.adam_kin import Adamax, NAdam, RAdam
+from xpnn.optim.adam_variants import Adamax, NAdam, RAdam
 from xpnn.optim.base import Optimizer, get
 from xpnn.optim.clipping import clip_by_global_norm, clip_by_norm, clip_by_value
 from xpnn.optim.groups import Group

@@ -20,11 +20,10 @@ from xpnn.backend import ArrayWrapper, array_namespace
 from xpnn.errors import DeviceError, DTypeError, GraphError, ShapeError
 from xpnn.optim.clipping import CLIPS, clipped
 from xpnn.optim.config import number, resolve
-from xpnn.optim.groups import check_tensor, listed
-from xpnn.optim.pairing import paired
+from xpnn.optim.hyperparameters import registry
+from xpnn.optim.parameters import check_tensor, listed, paired
 from xpnn.optim.saving import Saveable
 from xpnn.optim.slots import Slot, State, as_array
-from xpnn.optim.tuning import registry
 
 __all__ = ["Optimizer", "get"]
 
@@ -155,7 +154,7 @@ class Optimizer(Saveable):
         Raises
         ------
         GraphError
-            If no parameter has a gradient.
+            If there are no parameters, or none has a gradient.
 
         Examples
         --------
@@ -176,6 +175,12 @@ class Optimizer(Saveable):
             for i, param in enumerate(params):
                 check_tensor(self._label(i), param)  # says which is no Tensor
             raise
+        if not params:
+            msg = (
+                f"{type(self).__name__}.step: there are no parameters. Layers make theirs when they"
+                " are first called; some have none."
+            )
+            raise GraphError(msg)
         if all(g is None for g in grads):
             frozen = sum(not p.requires_grad for p in params)
             msg = (

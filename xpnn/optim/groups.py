@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from xpnn.backend import ArrayWrapper
-from xpnn.errors import ConfigError, DTypeError, GraphError
+from xpnn.errors import ConfigError, GraphError
 from xpnn.layers.base import Layer
+from xpnn.optim.clipping import CLIPS
 from xpnn.optim.config import build
+from xpnn.optim.parameters import check_tensor, listed
 
-__all__ = ["Group", "check_tensor", "listed", "members"]
+__all__ = ["Group", "members"]
 
 
 class Group:
@@ -27,14 +28,14 @@ class Group:
 
     def __init__(self, owner: Any, hyperparameters: Mapping[str, Any]) -> None:
         # The equations are methods of an optimizer: one of the same class has those of the group.
-        self._rules = build(type(owner), {**owner.hyperparameters(), **hyperparameters})
+        self._rules = build(type(owner), _with(owner, hyperparameters))
         own = self._rules.hyperparameters()
         self.params: list[Any] = []
         self.hyperparameters = {name: own[name] for name in hyperparameters}
 
     def rules(self, owner: Any) -> Any:
         """Return the optimizer that has the equations, with the hyperparameters as they are now."""
-        values = {**owner.hyperparameters(), **self.hyperparameters}
+        values = _with(owner, self.hyperparameters)
         lr = values.pop("lr", owner._lr)
         vars(self._rules).update(_lr=lr, steps=owner.steps, kernel=owner.kernel)
         for name, value in values.items():
@@ -46,24 +47,12 @@ class Group:
         return f"Group({len(self.params)} parameters: {given})"
 
 
-def listed(who: str, xs: Any) -> list[Any]:
-    """Return the parameters of a layer, or the items of a dict or an iterable.
-
-    Raises
-    ------
-    DTypeError
-        If it is one array.
-    """
-    if type(xs) is list:
-        return xs
-    if hasattr(xs, "parameters"):
-        return list(xs.parameters())
-    if isinstance(xs, Mapping):
-        return list(xs.values())
-    if isinstance(xs, ArrayWrapper) or hasattr(xs, "shape"):
-        msg = f"{who}: expected a list of Tensors, got one array: write [w]."
-        raise DTypeError(msg)
-    return list(xs)
+def _with(owner: Any, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all hyperparameters of a group: another way of clipping takes the owner's place."""
+    values = owner.hyperparameters()
+    if any(own.get(name) is not None for name in CLIPS):
+        values |= dict.fromkeys(CLIPS)
+    return values | dict(own)
 
 
 def members(who: str, params: Any) -> list[Any]:
@@ -94,15 +83,3 @@ def members(who: str, params: Any) -> list[Any]:
     for key, param in enumerate(found.values()):
         check_tensor(f"{who}: params[{key}]", param)
     return list(found.values())
-
-
-def check_tensor(label: str, param: Any) -> None:
-    """Raise an error for what is not a Tensor."""
-    tensor = isinstance(param, ArrayWrapper) or not hasattr(param, "__dlpack__")
-    if not (tensor and hasattr(param, "data")):
-        cls = type(param)
-        msg = (
-            f"{label} is a {cls.__module__}.{cls.__qualname__}; an optimizer updates Tensors."
-            " Write w = xpnn.Tensor(w) before."
-        )
-        raise DTypeError(msg)

@@ -7,10 +7,11 @@ from typing import Any, ClassVar, NamedTuple
 
 from xpnn.errors import DataError
 from xpnn.optim.config import build
-from xpnn.optim.groups import Group, check_tensor, listed
-from xpnn.optim.scheduling import Schedule
+from xpnn.optim.groups import Group
+from xpnn.optim.hyperparameters import Tuned, encoded
+from xpnn.optim.parameters import check_tensor, listed
+from xpnn.optim.schedules import Schedule
 from xpnn.optim.slots import Slot, State
-from xpnn.optim.tuning import Tuned, encoded
 
 __all__ = ["Saveable"]
 

@@ -7,11 +7,11 @@ import inspect
 from typing import Any, ClassVar
 
 from xpnn.errors import ConfigError
-from xpnn.optim import scheduling
+from xpnn.optim import schedules
 from xpnn.optim.clipping import CLIPS
 from xpnn.optim.config import choice, number
 from xpnn.optim.groups import Group, members
-from xpnn.optim.scheduling import Schedule
+from xpnn.optim.schedules import Schedule
 
 __all__ = ["Tuned", "encoded", "registry"]
 
@@ -52,7 +52,7 @@ class Tuned:
     def lr(self, lr: Any) -> None:
         by_name = isinstance(lr, (str, tuple, list, dict))
         if isinstance(lr, Schedule) or by_name:
-            self._lr = copy.deepcopy(scheduling.get(lr))
+            self._lr = copy.deepcopy(schedules.get(lr))
         else:
             self._lr = number(self, "lr", lr)
 
@@ -115,8 +115,8 @@ class Tuned:
             The parameters that a layer has now, or the parameters themselves.
         **hyperparameters
             Any of the arguments of the optimizer, such as ``lr`` (a number or a schedule) and
-            ``weight_decay``. With a clipping of its own a group is clipped by itself, also for
-            ``clip_global_norm``.
+            ``weight_decay``. With a clipping of its own, which takes the place of the optimizer's,
+            a group is clipped by itself, also for ``clip_global_norm``.
 
         Raises
         ------

@@ -9,7 +9,7 @@ from typing import Any
 from xpnn import backend
 from xpnn.errors import DataError
 from xpnn.optim.config import choice, number, whole
-from xpnn.optim.scheduling import Schedule
+from xpnn.optim.schedules.base import Schedule
 
 __all__ = ["King", "ReduceOnPlateau", "loss_of", "steps_without_decrease"]
 
@@ -224,7 +224,7 @@ def steps_without_decrease(losses: Sequence[float], without: float = 0.0) -> int
 
     Examples
     --------
-    >>> from xpnn.optim.watchers import steps_without_decrease
+    >>> from xpnn.optim.schedules.by_loss import steps_without_decrease
     >>> steps_without_decrease([5.0, 4.0, 3.0, 2.0, 1.0])
     0
     >>> steps_without_decrease([9.0, 1.0, 1.0, 1.0, 1.0])

@@ -1,15 +1,46 @@
-"""Parameters and gradients side by side."""
+"""What an optimizer is given: a list of parameters, and gradients side by side with them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from xpnn.backend import unwrap
-from xpnn.errors import ConfigError, ShapeError
-from xpnn.optim.groups import listed
+from xpnn.backend import ArrayWrapper, unwrap
+from xpnn.errors import ConfigError, DTypeError, ShapeError
 
-__all__ = ["paired"]
+__all__ = ["check_tensor", "listed", "paired"]
+
+
+def listed(who: str, xs: Any) -> list[Any]:
+    """Return the parameters of a layer, or the items of a dict or an iterable.
+
+    Raises
+    ------
+    DTypeError
+        If it is one array.
+    """
+    if type(xs) is list:
+        return xs
+    if hasattr(xs, "parameters"):
+        return list(xs.parameters())
+    if isinstance(xs, Mapping):
+        return list(xs.values())
+    if isinstance(xs, ArrayWrapper) or hasattr(xs, "shape"):
+        msg = f"{who}: expected a list of Tensors, got one array: write [w]."
+        raise DTypeError(msg)
+    return list(xs)
+
+
+def check_tensor(label: str, param: Any) -> None:
+    """Raise an error for what is not a Tensor."""
+    tensor = isinstance(param, ArrayWrapper) or not hasattr(param, "__dlpack__")
+    if not (tensor and hasattr(param, "data")):
+        cls = type(param)
+        msg = (
+            f"{label} is a {cls.__module__}.{cls.__qualname__}; an optimizer updates Tensors."
+            " Write w = xpnn.Tensor(w) before."
+        )
+        raise DTypeError(msg)
 
 
 def paired(who: str, params: Any, grads: Any) -> tuple[Any, list[Any], list[Any]]:
