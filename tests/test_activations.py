@@ -17,7 +17,7 @@ import xpnn
 from xpnn import activations, layers
 from xpnn import functional as F
 from xpnn.backend import to_numpy
-from xpnn.errors import ConfigError
+from xpnn.errors import ConfigError, DTypeError
 from xpnn.primitives import activations as primitives
 from xpnn.primitives.base import Primitive
 
@@ -244,6 +244,42 @@ def test_softmax_takes_differences_beyond_the_largest_number_and_masks() -> None
     np.testing.assert_allclose(F.log_softmax(x), logs, rtol=1e-6)
 
 
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_the_kernel_of_softmax_equals_its_standard_twin(axis: int, monkeypatch: Any) -> None:
+    big = np.finfo(np.float32).max
+    edges = np.asarray([[-big, big, 0], [-np.inf, 2.0, 2.0], [-big, -big, -np.inf]], np.float32)
+    cases = [make((4, 3, 5)), make((5, 3, 4)).T, np.asfortranarray(make((3, 2))), edges.T]
+    cases += [make((4, 3), dtype="float64"), make((4, 3)).astype("float16")]
+
+    def results(x: Any) -> Any:
+        y, pullback = xpnn.vjp(lambda x: F.softmax(x, axis=axis), x)
+        return y, pullback(make(x.shape, seed=5).astype(x.dtype))
+
+    cases = [edges] if axis == 1 else cases
+    by_kernel = [results(x) for x in cases]
+    xp = xpnn.array_namespace(edges)
+    assert primitives.softmax.on(xp) is not primitives.softmax
+    monkeypatch.setitem(primitives.softmax.overlays, xp, primitives.softmax)
+    for x, kernel in zip(cases, by_kernel, strict=True):
+        for a, b in zip(kernel, results(x), strict=True):
+            assert a.dtype == b.dtype
+            assert_close(a, b, rtol=2e-3 if x.dtype == np.float16 else 1e-5, atol=1e-6)
+    assert F.softmax(np.asarray(3.0)) == 1.0
+
+
+@pytest.mark.parametrize("name", ["selu", "silu", "exponential", "softmax", "log_softmax"])
+def test_what_looks_at_the_dtype_refuses_integers(name: str, device: Any) -> None:
+    with pytest.raises(DTypeError, match="an activation needs real floating-point numbers, got"):
+        getattr(F, name)(on(device, np.asarray([1, 2])))
+
+
+def test_the_largest_numbers_are_those_of_the_dtypes(device: Any) -> None:
+    for dtype in ("float32", "float64"):
+        x = on(device, np.ones(1, dtype))
+        xp = xpnn.array_namespace(x)
+        assert primitives._largest(xp, x) == float(xp.finfo(x.dtype).max)
+
+
 def test_softmax_and_its_relatives_do_not_overflow() -> None:
     x = np.asarray([-1e4, 0.0, 1e4], np.float32)
     np.testing.assert_array_equal(F.sigmoid(x), [0, 0.5, 1])
@@ -362,6 +398,7 @@ def test_names_of_functions_and_of_functions_with_arguments() -> None:
         (("affine", {"slope": math.nan}), "affine: 'slope' must be a finite number, got nan"),
         (("affine", {"intercept": math.inf}), "affine: 'intercept' must be a finite number"),
         (("softmax", {"axis": "last"}), "activation 'softmax' with {'axis': 'last'}"),
+        (("softmax", {"axis": 9}), r"activation 'softmax' with {'axis': 9}: .*out of bounds"),
     ],
 )
 def test_bad_arguments_are_refused_when_the_layer_is_made(spec: Any, message: str) -> None:

@@ -65,20 +65,39 @@ def test_batches_take_lists_and_read_only_arrays() -> None:
             DataError,
             r"as many examples in every array, got arrays of shape \(3, 2\), \(4,\)",
         ),
-        (lambda: Batches(np.ones(3), batch_size=0), ConfigError, "must be at least 1, got 0"),
+        (lambda: Batches(np.ones(3), batch_size=0), ConfigError, "at least 1, got 0"),
         (lambda: split(np.ones(3), fraction=1.5), ConfigError, r"must be in \(0, 1\), got 1.5"),
         (lambda: split(np.ones(1), fraction=0.5), DataError, "1 examples cannot be split"),
-        (lambda: split(np.ones(3), np.ones(2), fraction=0.5), DataError, r"got \[3, 2\]"),
+        (
+            lambda: split(np.ones(3), np.ones(2), fraction=0.5),
+            DataError,
+            r"as many examples in every array, got arrays of shape \(3,\), \(2,\)",
+        ),
+        (lambda: split(fraction=0.5), DataError, "expected data, got no array"),
+        (lambda: split(3, fraction=0.5), DataError, "there are no examples"),
+        (lambda: minibatches(None), DataError, "is numbers, got NoneType that holds object"),
+        (lambda: minibatches([[1], [1, 2]]), DataError, "an array, or lists of one length: "),
+        (lambda: Batches(np.ones(3), batch_size=1.5), ConfigError, "a whole number, .* got 1.5"),
+        (lambda: one_hot([0], 2.5), ConfigError, "'classes' must be a whole number, .* got 2.5"),
+        (
+            lambda: StandardScaler().fit([[1j]]),
+            DataError,
+            "expected data that is real numbers, got complex64",
+        ),
         (
             lambda: minibatches(np.ones((3, 2)), np.ones(4)),
             DataError,
             r"as many examples in every array, got arrays of shape \(3, 2\), \(4,\)",
         ),
-        (lambda: minibatches(np.ones(3), batch_size=0), ConfigError, "must be at least 1, got 0"),
+        (lambda: minibatches(np.ones(3), batch_size=0), ConfigError, "at least 1, got 0"),
         (lambda: one_hot([0, 3], 3), DataError, r"one_hot: .* must be in \[0, 2\]; got 3"),
         (lambda: one_hot([-1], 3), DataError, "got -1"),
         (lambda: one_hot([0.0], 3), DTypeError, "one_hot: expected integer labels, got float32"),
-        (lambda: one_hot([0], 0), ConfigError, "'classes' must be at least 1, got 0"),
+        (
+            lambda: one_hot([0], 0),
+            ConfigError,
+            "a whole number, at least 1, got 0",
+        ),
         (lambda: unhot(np.asarray(1.0)), ShapeError, r"rows of shape \(..., classes\), got shape"),
         (lambda: unhot(np.ones((2, 0))), ShapeError, r"got shape \(2, 0\)"),
         (
@@ -242,6 +261,15 @@ def test_scalers_take_images_numbers_and_lists() -> None:
     xpnn.ops.sum(scaler.transform(x) + scaler.inverse(x)).backward()
     assert float(x.grad[0, 0]) == pytest.approx(2.5 + 0.4)
     assert np.isnan(scaler.transform(np.asarray([[np.nan]]))).all()
+
+
+def test_scalers_take_half_precision_whose_squares_would_overflow(device: Any) -> None:
+    if str(device).startswith("strict"):
+        pytest.skip("the standard has no float16")
+    x = on(device, np.asarray([[1e3, 5.0], [6e4, 5.0]], "float16"))
+    z = StandardScaler().fit_transform(x)
+    assert z.dtype == x.dtype
+    np.testing.assert_array_equal(to_numpy(z), [[-1, 0], [1, 0]])
 
 
 # ----------------------------------------------------------------------------- minibatches

@@ -237,6 +237,9 @@ def test_names_are_those_of_the_module() -> None:
         ),
         (lambda: initializers.he_normal((3,)), ShapeError, r"got \(3,\): it has no fans.*fan="),
         (lambda: initializers.orthogonal((3,)), ShapeError, r"Orthogonal: .* got \(3,\): that is"),
+        (lambda: initializers.zeros((2, -1)), ShapeError, r"Constant: expected .* got \(2, -1\)"),
+        (lambda: initializers.identity((2.0, 3)), ShapeError, r"Identity: .* got \(2.0, 3\)"),
+        (lambda: initializers.he_normal("ab"), ShapeError, "expected a shape .* got 'ab'"),
         (lambda: initializers.identity(()), ShapeError, r"Identity: .*got \(\): that is no matrix"),
         (lambda: gain_of("gelu"), ConfigError, "no gain is known for the activation 'gelu'; known"),
         (lambda: gain_of("rellu"), ConfigError, "unknown activation 'rellu'"),
@@ -277,3 +280,8 @@ def test_bad_arguments_are_refused(make_it: Any, error: type[Exception], message
 def test_a_bias_takes_an_explicit_fan() -> None:
     b = initializers.get(("lecun_uniform", {"fan": 12}))((2000,))
     assert b.std() == pytest.approx(12**-0.5, rel=0.05)
+
+
+def test_a_shape_may_be_a_number_or_a_list() -> None:
+    assert initializers.ones(3).shape == (3,)
+    assert initializers.normal([2, 3]).shape == (2, 3)

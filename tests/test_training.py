@@ -191,7 +191,11 @@ def test_a_loss_that_is_no_number_stops_and_puts_good_weights_back() -> None:
         (lambda m, x, y: m.fit(x, y - 1), DataError, "got -1"),
         (lambda m, x, y: m.fit(x, y * 1.0), DataError, "expected integer labels or one-hot"),
         (lambda m, x, y: m.fit(x.astype(int), y), DTypeError, "expected floating-point x"),
-        (lambda m, x, y: m.fit(x, y, batch_size=0), ConfigError, "'batch_size' must be at least"),
+        (
+            lambda m, x, y: m.fit(x, y, batch_size=0),
+            ConfigError,
+            "a whole number, at least 1, got 0",
+        ),
         (lambda m, x, y: m.fit(x, y, epochs=-1), ConfigError, "'epochs' must not be negative"),
         (
             lambda m, x, y: m.fit(x, y, validation_split=1.0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from xpnn.errors import ConfigError
+from xpnn.errors import ConfigError, XpnnError
 
 __all__ = ["by_name"]
 
@@ -31,7 +31,9 @@ def by_name(
         if isinstance(name, str) and name in known and isinstance(options, Mapping):
             try:
                 return bind(known[name], **options)
-            except TypeError as error:
+            except XpnnError:
+                raise
+            except (TypeError, ValueError, IndexError) as error:
                 msg = f"{kind} {name!r} with {dict(options)}: {error}."
                 raise ConfigError(msg) from error
     msg = f"unknown {kind} {given!r}; known are {', '.join(known)}."

@@ -21,7 +21,17 @@ def as_arrays(data: Any) -> Any:
     if isinstance(data, tuple):
         return tuple(as_arrays(part) for part in data)
     raw = backend.unwrap(data)
-    return raw if hasattr(raw, "shape") else np.asarray(raw)
+    if hasattr(raw, "shape"):
+        return raw
+    try:
+        host = np.asarray(raw)
+    except ValueError as error:  # lists of several lengths
+        msg = f"expected data that is an array, or lists of one length: {error}."
+        raise DataError(msg) from None
+    if host.dtype.kind not in "biufc":
+        msg = f"expected data that is numbers, got {type(data).__name__} that holds {host.dtype}."
+        raise DataError(msg)
+    return host
 
 
 class Batches:
@@ -61,8 +71,8 @@ class Batches:
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        if batch_size < 1:
-            msg = f"'batch_size' must be at least 1, got {batch_size}."
+        if not (hasattr(batch_size, "__index__") and batch_size >= 1):
+            msg = f"'batch_size' must be a whole number, at least 1, got {batch_size!r}."
             raise ConfigError(msg)
         self._is_tuple = [isinstance(a, tuple) for a in arrays]
         self.arrays: list[tuple[Any, ...]] = [
@@ -71,6 +81,9 @@ class Batches:
         self.batch_size, self.shuffle = batch_size, shuffle
         self.device = None if device is None else backend.as_device(device)
         self.dtype = dtype
+        if not arrays:
+            msg = "expected data, got no array."
+            raise DataError(msg)
         lengths = {int(p.shape[0]) if p.ndim else 0 for parts in self.arrays for p in parts}
         if len(lengths) > 1:
             shapes = ", ".join(str(tuple(p.shape)) for parts in self.arrays for p in parts)
@@ -137,10 +150,7 @@ def split(*arrays: Any, fraction: float, shuffle: bool = True) -> tuple[Any, ...
         msg = f"split: 'fraction' must be in (0, 1), got {fraction}."
         raise ConfigError(msg)
     host = [np.asarray(backend.to_numpy(a)) for a in arrays]
-    n = len(host[0])
-    if any(len(a) != n for a in host):
-        msg = f"split: expected as many examples in every array, got {[len(a) for a in host]}."
-        raise DataError(msg)
+    n = Batches(*host, batch_size=1).examples
     cut = n - round(n * fraction)
     if cut in (0, n):
         msg = f"split: {n} examples cannot be split at fraction {fraction}."

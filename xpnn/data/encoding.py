@@ -44,8 +44,8 @@ def one_hot(labels: Array, classes: int, *, dtype: Any = None) -> Array:
     array([[0., 1., 0.],
            [1., 0., 0.]], dtype=float32)
     """
-    if classes < 1:
-        msg = f"one_hot: 'classes' must be at least 1, got {classes}."
+    if not (hasattr(classes, "__index__") and classes >= 1):
+        msg = f"one_hot: 'classes' must be a whole number, at least 1, got {classes!r}."
         raise ConfigError(msg)
     raw = backend.unwrap(labels)
     raw = raw if hasattr(raw, "shape") else backend.asarray(raw)

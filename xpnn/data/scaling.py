@@ -45,7 +45,8 @@ class Scaler:
             n = int(xp.count_nonzero(~finite))
             msg = f"{who}: {n} numbers are NaN or infinite. Replace them or leave them out."
             raise DataError(msg)
-        self._learn(xp, x)
+        half = as_dtype(x.dtype).itemsize < 4  # whose squares overflow from 256 on
+        self._learn(xp, xp.astype(x, backend.native_dtype(xp, "float32")) if half else x)
         return self
 
     def _learn(self, xp: Any, x: Array) -> None:
@@ -195,8 +196,12 @@ class MinMaxScaler(Scaler):
 def _floats(x: Array) -> Array:
     """Return real floating-point numbers as they are, and others in the default dtype."""
     if not hasattr(x, "shape"):
-        return backend.asarray(x, dtype=backend.get_dtype())
-    if as_dtype(x.dtype).kind == "f":
+        x = backend.asarray(x)
+    kind = as_dtype(x.dtype).kind
+    if kind == "c":
+        msg = f"expected data that is real numbers, got {x.dtype}."
+        raise DataError(msg)
+    if kind == "f":
         return x
     xp = array_namespace(x)
     return xp.astype(x, backend.native_dtype(array_namespace(unwrap(x)), backend.get_dtype()))

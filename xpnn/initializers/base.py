@@ -8,7 +8,7 @@ from typing import Any
 
 from xpnn import backend, random
 from xpnn import functional as F
-from xpnn.errors import ConfigError
+from xpnn.errors import ConfigError, ShapeError
 
 __all__ = [
     "TRUNCATED_STD",
@@ -54,9 +54,20 @@ class Initializer:
     """
 
     def __call__(self, shape: Shape, *, dtype: Any = None, device: Any = None) -> Array:
-        """Return an array of ``shape`` on the default device, in the default dtype."""
+        """Return an array of ``shape`` on the default device, in the default dtype.
+
+        Raises
+        ------
+        ShapeError
+            If that is no shape, or one for which it has no values.
+        """
+        sizes = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
+        if not all(hasattr(n, "__index__") and n >= 0 for n in sizes):
+            name = type(self).__name__
+            msg = f"{name}: expected a shape of whole numbers, none negative, got {shape!r}."
+            raise ShapeError(msg)
         dtype = backend.get_dtype() if dtype is None else dtype
-        values = self.draw(tuple(shape), random.get_rng())
+        values = self.draw(sizes, random.get_rng())
         target = backend.get_device() if device is None else backend.as_device(device)
         return backend.asarray(values, dtype=dtype, device=target, copy=True)
 

@@ -12,8 +12,11 @@ from xpnn.kernels.numpy_neural import (
     linear_vjp,
     relu,
     relu_vjp,
+    softmax,
+    softmax_accepts,
     softmax_cross_entropy,
     softmax_cross_entropy_vjp,
+    softmax_vjp,
 )
 from xpnn.kernels.numpy_norm import batch_norm, batch_norm_accepts, batch_norm_vjp
 from xpnn.kernels.numpy_optim import adam_update, sgd_update
@@ -47,8 +50,11 @@ __all__ = [
     "relu",
     "relu_vjp",
     "sgd_update",
+    "softmax",
+    "softmax_accepts",
     "softmax_cross_entropy",
     "softmax_cross_entropy_vjp",
+    "softmax_vjp",
 ]
 
 

@@ -1,4 +1,4 @@
-"""NumPy kernels of the fused functions in ``primitives.neural``: no temporary that need not be.
+"""NumPy kernels of fused functions and activations: no temporary that need not be.
 
 Each mutates only what it has just made.
 """
@@ -17,8 +17,11 @@ __all__ = [
     "linear_vjp",
     "relu",
     "relu_vjp",
+    "softmax",
+    "softmax_accepts",
     "softmax_cross_entropy",
     "softmax_cross_entropy_vjp",
+    "softmax_vjp",
 ]
 
 Array = Any
@@ -52,6 +55,26 @@ def relu(xp: Any, x: Array) -> Array:
 
 def relu_vjp(xp: Any, g: Array, needs: list[bool], y: Array) -> tuple[Array]:
     return (np.multiply(g, y > 0),)
+
+
+def softmax_accepts(x: Array, *, axis: int) -> bool:
+    return x.ndim > 0 and x.dtype.kind == "f"
+
+
+def softmax(xp: Any, x: Array, *, axis: int) -> Array:
+    # A difference that overflows has the exponential 0, as it should; only the warning is unwanted.
+    with np.errstate(over="ignore"):
+        y = np.subtract(x, x.max(axis=axis, keepdims=True))
+    np.exp(y, out=y)
+    y /= y.sum(axis=axis, keepdims=True)
+    return y
+
+
+def softmax_vjp(xp: Any, g: Array, needs: list[bool], y: Array, axis: int) -> tuple[Array]:
+    dx = np.multiply(g, y)
+    np.subtract(g, dx.sum(axis=axis, keepdims=True), out=dx)
+    dx *= y
+    return (dx,)
 
 
 def softmax_cross_entropy(

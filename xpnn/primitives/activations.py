@@ -8,17 +8,37 @@ it costs no memory. Else it keeps the argument.
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
+from xpnn._dtypes import as_dtype
+from xpnn.errors import DTypeError
 from xpnn.primitives import special
 from xpnn.primitives.base import Primitive, primitive
 
 Array = Any
 
+_LARGEST = {
+    "float16": 65504.0,
+    "bfloat16": (2 - 2.0**-7) * 2.0**127,
+    "float32": (2 - 2.0**-23) * 2.0**127,
+    "float64": sys.float_info.max,
+}
+
 
 def _largest(xp: Any, x: Array) -> float:
-    """Return the largest finite number of the dtype of ``x``."""
-    return float(xp.finfo(x.dtype).max)
+    """Return the largest finite number of the dtype of ``x``.
+
+    Raises
+    ------
+    DTypeError
+        If that is no dtype of real floating-point numbers.
+    """
+    dtype = as_dtype(x.dtype)
+    if dtype.kind != "f":
+        msg = f"an activation needs real floating-point numbers, got {dtype}."
+        raise DTypeError(msg)
+    return _LARGEST[dtype.name]
 
 
 # ------------------------------------------------------------------------------- rectifiers
@@ -246,9 +266,9 @@ symmetric_elliot.d(_symmetric_elliot_vjp)
 
 def _below_top(xp: Any, x: Array, axis: int) -> Array:
     """Return x less its maximum along an axis, the lowest finite number where that overflows."""
-    top = xp.max(x, axis=axis, keepdims=True)
+    largest, top = _largest(xp, x), xp.max(x, axis=axis, keepdims=True)
     # Only below a positive maximum can it overflow; elsewhere minus infinity stays what it is.
-    lowest = xp.where(top > 0, xp.maximum(top, 0.0) - _largest(xp, x), -math.inf)
+    lowest = xp.where(top > 0, xp.maximum(top, 0.0) - largest, -math.inf)
     return xp.maximum(x, lowest) - top
 
 
