@@ -396,4 +396,17 @@ def test_rows_of_booleans_are_one_hot_rows(device: Any) -> None:
 def test_a_label_that_is_no_class_is_never_right() -> None:
     scores, labels = np.asarray([[0.9, 0.1]] * 4), np.asarray([0, -100, 2, 1])
     assert metrics.accuracy(scores, labels) == 0.25
-    assert metrics.top_k_accuracy(scores, labels, k=2) == 0.5
+    for k in (2, 5):
+        assert metrics.top_k_accuracy(scores, labels, k=k) == 0.5
+
+
+def test_partial_functions_are_reported_with_their_arguments() -> None:
+    model = xpnn.Sequential([layers.Dense(4)])
+    model.compile(
+        "cross_entropy",
+        metrics=[functools.partial(metrics.top_k_accuracy, k=k) for k in (1, 2)],
+    )
+    found = model.evaluate(np.ones((3, 2)), [0, 1, 2])
+    assert set(found) == {"loss", "top_k_accuracy(k=1)", "top_k_accuracy(k=2)"}
+    model.compile("cross_entropy", metrics="accuracy")
+    assert set(model.evaluate(np.ones((3, 2)), [0, 1, 2])) == {"loss", "accuracy"}

@@ -211,6 +211,11 @@ def test_a_loss_that_is_no_number_stops_and_puts_good_weights_back() -> None:
         (lambda m, x, y: m.compile("entropy"), ConfigError, "unknown loss 'entropy'"),
         (lambda m, x, y: m.compile("mse", "adamm"), ConfigError, "unknown optimizer 'adamm'"),
         (
+            lambda m, x, y: m.compile("mse", metrics=[lambda p, t: p, lambda p, t: t]),
+            ConfigError,
+            "compile: two values would be reported as '<lambda>'",
+        ),
+        (
             lambda m, x, y: m.fit(x, y, callbacks=[EarlyStopping()]),
             ConfigError,
             "no value 'val_loss'; there are loss, accuracy",
@@ -403,3 +408,13 @@ def test_a_gpu_is_spared_the_look_at_every_batch_by_a_look_at_all_labels(monkeyp
     with pytest.raises(DataError, match=r"labels must be in \[0, 1\]; got 2"):
         model.fit(x, y, batch_size=10)
     assert not steps
+
+
+@pytest.mark.parametrize("name", ["val_accuracy", "val_f1", "r2", "precision", "top_k(k=3)"])
+def test_early_stopping_knows_which_metrics_grow(name: str) -> None:
+    assert EarlyStopping(name).sign == 1
+
+
+@pytest.mark.parametrize("name", ["val_loss", "error_rate", "mean_absolute_error", "mae"])
+def test_early_stopping_knows_which_metrics_fall(name: str) -> None:
+    assert EarlyStopping(name).sign == -1

@@ -75,8 +75,8 @@ def check_labels(who: str, labels: Array, classes: int, ignore_index: int | None
         return
     low, high = int(xp.min(raw)), int(xp.max(raw))
     if low < 0 or high >= classes:
-        got = low if low < 0 else high
-        msg = f"{who}: there are {classes} classes, so labels must be in [0, {classes - 1}]; got {got}."
+        last, got = classes - 1, low if low < 0 else high
+        msg = f"{who}: there are {classes} classes, so labels must be in [0, {last}]; got {got}."
         raise DataError(msg)
 
 

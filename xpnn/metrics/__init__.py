@@ -68,7 +68,7 @@ def get(metric: Any) -> Callable[..., Array]:
 
 def _with_arguments(f: Callable[..., Array], **arguments: Any) -> Callable[..., Array]:
     inspect.signature(f).bind(None, None, **arguments)  # a wrong name is an error now
-    return functools.partial(f, **arguments)
+    return functools.partial(f, **arguments) if arguments else f
 
 
 def name_of(metric: Any) -> str:
@@ -82,6 +82,8 @@ def name_of(metric: Any) -> str:
     """
     if isinstance(metric, str):
         return metric
+    if isinstance(metric, functools.partial):
+        metric = (name_of(metric.func), metric.keywords)
     if isinstance(metric, (tuple, list)) and len(metric) == 2:
         name, options = metric
         if isinstance(options, dict) and options:

@@ -84,6 +84,9 @@ class EpochLines(Callback):
         print(f"epoch {run.epoch + 1}/{run.epochs}  {parts}", flush=True)
 
 
+_GROW = ("acc", "f1", "precision", "r2", "recall", "top_k")  # metrics that are better when larger
+
+
 class EarlyStopping(Callback):
     """Stop when a value has not improved for some epochs.
 
@@ -96,7 +99,7 @@ class EarlyStopping(Callback):
     min_delta : float
         By how much a value must be better.
     mode : {"auto", "min", "max"}
-        Which way is better; "auto" takes "max" for accuracies.
+        Which way is better; "auto" takes "max" for accuracies, precision, recall, F1 and R2.
     restore_best : bool
         Whether the weights of the best epoch are put back at the end.
 
@@ -121,7 +124,8 @@ class EarlyStopping(Callback):
             msg = f"EarlyStopping: 'patience' must not be negative, got {patience}."
             raise ConfigError(msg)
         self.monitor, self.patience, self.min_delta = monitor, patience, min_delta
-        self.sign = 1 if mode == "max" or (mode == "auto" and "acc" in monitor) else -1
+        grows = mode == "max" or (mode == "auto" and any(name in monitor for name in _GROW))
+        self.sign = 1 if grows else -1
         self.restore_best = restore_best
 
     def on_train_begin(self, run: Any) -> None:

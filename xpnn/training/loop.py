@@ -9,7 +9,7 @@ from typing import Any
 from xpnn import losses, metrics
 from xpnn.autograd.transforms import no_grad
 from xpnn.backend import unwrap
-from xpnn.errors import NonFiniteError
+from xpnn.errors import ConfigError, NonFiniteError
 from xpnn.training.callbacks import Callback, snapshot
 from xpnn.training.history import History, Means
 
@@ -170,5 +170,18 @@ def _build(model: Any, x: Any) -> Any:
 
 
 def named_metrics(given: Iterable[Any]) -> dict[str, Any]:
-    """Return metrics by the names under which they are reported."""
-    return {metrics.name_of(m): metrics.get(m) for m in given}
+    """Return metrics by the names under which they are reported; one may be given by itself.
+
+    Raises
+    ------
+    ConfigError
+        If two would be reported under one name.
+    """
+    found: dict[str, Any] = {}
+    for metric in (given,) if isinstance(given, str) else given:
+        name, f = metrics.name_of(metric), metrics.get(metric)
+        if name == "loss" or found.get(name, f) is not f:
+            msg = f"compile: two values would be reported as {name!r}. Give one of them a __name__."
+            raise ConfigError(msg)
+        found[name] = f
+    return found
