@@ -561,3 +561,26 @@ def test_a_schedule_goes_on_in_the_next_fit() -> None:
     assert (model.optimizer.steps, model.optimizer.lr) == (2, 0.1)
     model.fit(x, y, batch_size=4)
     assert (model.optimizer.steps, model.optimizer.lr) == (4, 0.05)
+
+
+@every_schedule
+@pytest.mark.parametrize("cls", [optim.SGD, optim.NAdam])
+def test_fit_resumes_with_groups_schedules_and_clipping_bit_for_bit(name: str, cls: Any) -> None:
+    x, y = make((10, 2)), make((10, 1), seed=1)
+
+    def model() -> Any:
+        xpnn.set_seed(0)
+        made = model_of(cls(fresh(name), weight_decay=0.1, clip_global_norm=0.5))
+        bias = made.parameters()[1]
+        made.optimizer.add_group([bias], lr=fresh(name), weight_decay=0.0, clip_value=0.1)
+        return made
+
+    whole = model()
+    whole.fit(x, y, batch_size=3, epochs=4, shuffle=False)
+    half, again = model(), model()
+    half.fit(x, y, batch_size=3, epochs=2, shuffle=False)
+    again.load_state_dict(half.state_dict())
+    again.optimizer.load_state_dict(half.optimizer.state_dict())
+    again.fit(x, y, batch_size=3, epochs=2, shuffle=False)
+    assert_same(values(again.parameters()), values(whole.parameters()))
+    assert again.optimizer.steps == whole.optimizer.steps == 16
