@@ -290,7 +290,7 @@ def test_a_huge_unsigned_id_is_named_as_it_is() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "bool"])
 def test_ids_are_integers(dtype: str, device: Any) -> None:
-    message = f"embedding: expected integer ids, got {dtype}. Convert them"
+    message = f"Embedding: expected integer ids, got {dtype}. Convert them"
     with pytest.raises(DTypeError, match=message):
         layers.Embedding(5, 2).to(device)(on(device, np.ones((2, 3), dtype)))
 

@@ -182,7 +182,7 @@ def test_what_is_made_late_follows_what_was_said_before() -> None:
         (lambda: layers.Conv2D(3, 2, padding="causal"), "Conv2D: expected padding to be 'valid'"),
         (lambda: layers.Conv2D(3, 2, groups=2), "Conv2D: 'out_channels' must be a .* multiple of"),
         (lambda: layers.Conv2D(4, 2, 3, groups=2), "Conv2D: 'in_channels' must be a positive mult"),
-        (lambda: layers.Conv2D(4, 2, groups=0), "Conv2D: 'out_channels' .* groups=0"),
+        (lambda: layers.Conv2D(4, 2, groups=0), "Conv2D: 'groups' must be at least 1, got 0"),
         (lambda: layers.Conv2D(4, 2, l1=-1.0), "Conv2D: 'l1' must not be negative"),
         (
             lambda: layers.Conv2D(4, 2, data_format="NCHW"),

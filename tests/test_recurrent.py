@@ -530,7 +530,7 @@ def x_() -> Any:
         (
             lambda: layers.GRU(3)(x_(), lengths=np.asarray([1, -2, 3])),
             DataError,
-            r"lengths: the sequences have 4 steps, so expected numbers in \[0, 4\], got -2",
+            r"GRU: the sequences have 4 steps, so expected lengths in \[0, 4\], got -2",
         ),
         (
             lambda: layers.GRU(3)(x_(), lengths=[1, 2]),
@@ -540,12 +540,37 @@ def x_() -> Any:
         (
             lambda: layers.GRU(3)(x_(), lengths=[1.0, 2.0, 3.0]),
             DTypeError,
-            "lengths: expected integers, got float32",
+            "GRU: expected lengths to be integers, got float32",
         ),
         (
             lambda: F.sequence_mask(np.ones((2, 2), int), 3),
             ShapeError,
             r"one integer a sequence, shape \(N,\), got \(2, 2\)",
+        ),
+        (
+            lambda: F.sequence_mask(np.asarray([1.0, 2.0]), 3),
+            DTypeError,
+            "sequence_mask: expected lengths to be integers, got float64",
+        ),
+        (
+            lambda: F.sequence_mask([1, 2], 3),
+            DTypeError,
+            "sequence_mask: expected an array of lengths, got list",
+        ),
+        (
+            lambda: F.lstm(x_(), np.ones((D, 9)), np.ones((3, 9)), peephole=np.ones(9), tied=True),
+            ShapeError,
+            r"'peephole' to have a row of 3 for each of f and o, shape \(2, 3\), got \(9,\)",
+        ),
+        (
+            lambda: F.gru(x_(), np.ones((D, 9)), np.ones((3, 9)), mask=np.ones((N, T + 1), bool)),
+            ShapeError,
+            r"gru: expected a mask of shape \(N, T\) = \(3, 4\), got \(3, 5\)",
+        ),
+        (
+            lambda: F.gru(x_(), np.ones((D, 9)), np.ones((3, 9)), mask=np.ones((N, T))),
+            DTypeError,
+            "gru: expected a mask of booleans, True where a step counts, got float64",
         ),
         (
             lambda: layers.GRU(3)(x_(), np.ones((N, 3), int)),
@@ -620,3 +645,23 @@ def test_the_gradient_through_clip_gradient_is_clipped(device: Any) -> None:
     assert_close(y, x, rtol=0)
     y.backward(on(device, np.asarray([-2.0, 0.25, 0.75], np.float32)))
     np.testing.assert_array_equal(to_numpy(x.grad), [-0.5, 0.25, 0.5])
+
+
+@pytest.mark.parametrize("activation", ["tanh", "softsign"])  # one operation, and step by step
+@pytest.mark.parametrize("cls", [layers.RNN, layers.GRU, layers.LSTM])
+def test_what_stands_in_the_padding_has_no_influence(cls: Any, activation: str) -> None:
+    mask = np.asarray([[True, True, False], [True, False, False]])
+    x = make((2, 3, 4))
+    layer = cls(3, 4, activation=activation)
+    found = []
+    for padding in (0.0, np.nan):
+        y = layer(np.where(mask[..., None], x, np.float32(padding)), mask=mask)
+        dx = layer.backward(make((2, 3, 3), seed=1))
+        found.append([to_numpy(y), dx, *(to_numpy(g) for g in layer.grads)])
+        layer.zero_grad()
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_batch_of_nothing_has_no_lengths() -> None:
+    assert layers.GRU(3)(x_()[:0], lengths=[]).shape == (0, T, 3)

@@ -164,6 +164,9 @@ class Device:
     def __hash__(self) -> int:
         return hash(str(self))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return as_device, (str(self),)  # a library is a module, which is not copied
+
 
 def as_device(device: Any) -> Device:
     """Return the :class:`Device` of a string such as ``"cuda:1"``, or of a library's own device.

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from xpnn import backend, random
+from xpnn._dtypes import as_dtype
 from xpnn.autograd.record import apply
-from xpnn.errors import ConfigError, ShapeError
+from xpnn.errors import ConfigError, DTypeError, ShapeError
 from xpnn.functional._options import non_negative
 from xpnn.primitives import losses, neural
 from xpnn.primitives.activations import SELU_ALPHA, SELU_SCALE
@@ -185,6 +186,9 @@ def gaussian_noise(x: Array, std: float, *, training: bool = True, rng: Any = No
     array([ 0.016,  0.298, -0.193])
     """
     non_negative("gaussian_noise", "std", std)
+    if (dtype := as_dtype(x.dtype)).kind != "f":
+        msg = f"gaussian_noise: expected real floating-point x, got {dtype}."
+        raise DTypeError(msg)
     if not training or std == 0.0:
         return x
     stream = random.get_rng() if rng is None else rng

@@ -6,8 +6,9 @@ import math
 from typing import Any
 
 from xpnn import backend
+from xpnn._dtypes import as_dtype
 from xpnn.autograd.record import apply
-from xpnn.errors import ConfigError, ShapeError
+from xpnn.errors import ConfigError, DTypeError, ShapeError
 from xpnn.primitives import pooling, shape
 from xpnn.primitives.pooling import pool_shape
 from xpnn.primitives.windows import as_tuple, resolve_padding
@@ -41,6 +42,10 @@ def pool(
 
     A sequence is an image of one row.
     """
+    dtype = as_dtype(x.dtype)
+    if primitive is pooling.max_pool2d and dtype.kind == "c":
+        msg = f"{who}: expected real x, as complex numbers have no largest, got {dtype}."
+        raise DTypeError(msg)
     if x.ndim == len(window) + 2:  # else pool_shape says what is wrong
         padding = resolve_padding(padding, tuple(x.shape[1:-1]), window, stride, who=who)
     else:

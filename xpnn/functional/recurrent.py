@@ -52,7 +52,7 @@ def rnn(
     activation : callable
         A function of one array; ``tanh`` and ``relu`` are fused.
     mask : booleans of shape (N, T), optional
-        Where False, the state is handed on. What x holds there has no influence if it is finite.
+        Where False, the state is handed on. What x holds there has no influence.
     reverse : bool
         Whether to begin with the last step.
     grad_clip : float, optional
@@ -266,6 +266,9 @@ def _prepared(
     for name, state in zip(("h0", "c0"), states, strict=False):
         require_state(who, name, state, (n, hidden))
     require_limit(who, grad_clip)
+    if mask is not None:  # padding may hold NaN, and zero times NaN is none of the gradients
+        xp, counts = array_namespace(x, mask), array_namespace(mask).expand_dims(mask, axis=-1)
+        x = xp.where(counts, x, xp.zeros_like(x))
     p = linear(x, weight_input, bias)
     raw = unwrap(p)
     zeros = array_namespace(raw).zeros_like(raw[:, 0, :hidden])

@@ -82,12 +82,24 @@ def sequence_mask(lengths: Any, steps: int) -> Array:
            [ True,  True,  True]])
     """
     raw = unwrap(lengths)
+    if not hasattr(raw, "shape"):
+        msg = (
+            f"sequence_mask: expected an array of lengths, got {type(raw).__name__}."
+            " Make one with xpnn.asarray(lengths)."
+        )
+        raise DTypeError(msg)
     if len(raw.shape) != 1:
-        msg = f"lengths: expected one integer a sequence, shape (N,), got {tuple(raw.shape)}."
+        msg = (
+            "sequence_mask: expected lengths to be one integer a sequence, shape (N,), got"
+            f" {tuple(raw.shape)}."
+        )
         raise ShapeError(msg)
     dtype = as_dtype(raw.dtype)
     if dtype.kind not in "iu":
-        msg = f"lengths: expected integers, got {dtype}. A mask of booleans is given as mask=."
+        msg = (
+            f"sequence_mask: expected lengths to be integers, got {dtype}. A mask of booleans is"
+            " given as mask=."
+        )
         raise DTypeError(msg)
     xp, home = array_namespace(raw), backend.device_of(raw)
     if raw.shape[0] and home.library.name != "cuda":
@@ -95,8 +107,8 @@ def sequence_mask(lengths: Any, steps: int) -> Array:
         if low < 0 or high > steps:
             wrong = low if low < 0 else high
             msg = (
-                f"lengths: the sequences have {steps} steps, so expected numbers in [0, {steps}],"
-                f" got {wrong}."
+                f"sequence_mask: the sequences have {steps} steps, so expected lengths in"
+                f" [0, {steps}], got {wrong}."
             )
             raise DataError(msg)
     wide = backend.index_dtype(home)  # that of the lengths may be too small for T

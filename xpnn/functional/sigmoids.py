@@ -6,6 +6,7 @@ from typing import Any
 
 from xpnn import backend
 from xpnn.autograd.record import apply
+from xpnn.errors import ShapeError
 from xpnn.functional._options import positive
 from xpnn.primitives import activations
 
@@ -194,6 +195,7 @@ def softmax(x: Array, axis: int = -1) -> Array:
     >>> F.softmax(np.asarray([1000.0, 1000.0]))
     array([0.5, 0.5])
     """
+    _require_axis("softmax", x, axis)
     return apply(activations.softmax, (x,), {"axis": axis})
 
 
@@ -214,4 +216,11 @@ def log_softmax(x: Array, axis: int = -1) -> Array:
     >>> F.log_softmax(np.asarray([0.0, -1000.0]))
     array([    0., -1000.])
     """
+    _require_axis("log_softmax", x, axis)
     return apply(activations.log_softmax, (x,), {"axis": axis})
+
+
+def _require_axis(who: str, x: Array, axis: int) -> None:
+    if not -x.ndim <= axis < x.ndim:
+        msg = f"{who}: expected x with axis {axis}, got shape {tuple(x.shape)}."
+        raise ShapeError(msg)

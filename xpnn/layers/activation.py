@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 from xpnn import activations, initializers
 from xpnn import functional as F
@@ -11,6 +11,7 @@ from xpnn.backend import array_namespace
 from xpnn.errors import ConfigError, ShapeError
 from xpnn.layers.base import Layer, Parameter
 from xpnn.layers.dense import Dense, require_floats
+from xpnn.layers.sizes import integers
 
 __all__ = ["Activation", "Maxout", "PReLU", "Softmax"]
 
@@ -37,6 +38,8 @@ class Activation(Layer):
     >>> layers.Activation(("leaky_relu", {"alpha": 0.5}))(np.asarray([-1.0, 2.0])).data
     array([-0.5,  2. ])
     """
+
+    functions: ClassVar[tuple[str, ...]] = ("softmax", "log_softmax")
 
     def __init__(self, activation: Any) -> None:
         self.activation = activations.get(activation)
@@ -65,7 +68,7 @@ class Softmax(Layer):
     """
 
     def __init__(self, axis: int = -1) -> None:
-        self.axis = axis
+        (self.axis,) = integers("Softmax", None, axis=axis)
 
     def forward(self, x: Array) -> Array:
         if not -x.ndim <= self.axis < x.ndim:
@@ -208,6 +211,7 @@ class Maxout(Dense):
         l1: float = 0.0,
         l2: float = 0.0,
     ) -> None:
+        (pieces,) = integers("Maxout", pieces=pieces)
         if pieces < 2:
             msg = f"Maxout: 'pieces' must be at least 2, got {pieces}. One piece is a Dense layer."
             raise ConfigError(msg)

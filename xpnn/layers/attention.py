@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from xpnn import functional as F
 from xpnn import initializers
@@ -12,6 +12,7 @@ from xpnn.backend import array_namespace
 from xpnn.errors import ConfigError, DTypeError, ShapeError
 from xpnn.layers.base import Layer
 from xpnn.layers.dense import Dense, require_floats
+from xpnn.layers.sizes import integers
 
 __all__ = ["DotProductAttention", "MultiHeadAttention"]
 
@@ -57,6 +58,8 @@ class DotProductAttention(Layer):
     >>> layers.DotProductAttention()(q, k, v).shape
     (2, 5, 3)
     """
+
+    functions: ClassVar[tuple[str, ...]] = ("attention",)
 
     def __init__(
         self, scale: bool | float = True, dropout: float = 0.0, causal: bool = False
@@ -144,14 +147,10 @@ class MultiHeadAttention(Layer):
         weight_init: Any = "glorot_uniform",
         bias_init: Any = "zeros",
     ) -> None:
-        sizes = {"num_heads": num_heads, "embed_dim": embed_dim}
-        sizes |= {"key_dim": key_dim, "value_dim": value_dim}
-        for name, n in sizes.items():
-            if n is not None and n < 1:
-                msg = f"MultiHeadAttention: {name!r} must be at least 1, got {n}."
-                raise ConfigError(msg)
-        self.num_heads, self.embed_dim = num_heads, embed_dim
-        self.key_dim, self.value_dim = key_dim, value_dim
+        self.num_heads, self.embed_dim, self.key_dim, self.value_dim = integers(
+            "MultiHeadAttention",
+            num_heads=num_heads, embed_dim=embed_dim, key_dim=key_dim, value_dim=value_dim,
+        )  # fmt: skip
         self.dropout = _fraction("MultiHeadAttention", dropout)
         self.use_bias, self.causal = bias, causal
         self.weight_init = initializers.get(weight_init)

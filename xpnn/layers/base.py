@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from xpnn import backend
 from xpnn._dtypes import as_dtype
@@ -25,7 +25,7 @@ from xpnn.autograd import tape
 from xpnn.autograd.record import backward, wrap
 from xpnn.autograd.tape import Leaf
 from xpnn.autograd.tensor import Tensor, seed
-from xpnn.errors import ConfigError, GraphError
+from xpnn.errors import ConfigError, DTypeError, GraphError, XpnnError
 from xpnn.layers import config
 from xpnn.layers.parts import Parameter, Parts
 
@@ -49,6 +49,7 @@ class Layer(Parts):
     """
 
     training: bool = True
+    functions: ClassVar[tuple[str, ...]] = ()  # of xpnn.functional, whose errors are this layer's
     _config: dict[str, Any]
     _shapes: tuple[tuple[int, ...], ...] | None = None
     _dtypes: tuple[str, ...] = ()
@@ -85,21 +86,60 @@ class Layer(Parts):
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         """Compute the layer, after building it at the first call."""
-        if self._shapes is None:
-            arrays = [x for x in inputs if hasattr(x, "shape")]
-            self.ensure_built(*(tuple(x.shape) for x in arrays))
-            self._dtypes = tuple(as_dtype(x.dtype).name for x in arrays)
-        if self._tracks and inputs and tape._recording.get() and not _on_tape(inputs[0]):
-            return self._outermost(inputs, options)
-        return self.forward(*inputs, **options)
+        before = dict(vars(self)) if self._shapes is None else None
+        try:
+            if before is not None:
+                self._build_for(inputs)
+            if self._tracks and inputs and tape._recording.get() and not _on_tape(inputs[0]):
+                return self._outermost(inputs, options)
+            return self.forward(*inputs, **options)
+        except (AttributeError, XpnnError) as error:
+            if before is not None:
+                self._forget(before)
+            self._explain(error, inputs, options)
+            raise
+
+    def _forget(self, before: dict[str, Any]) -> None:
+        """Be as before a build whose input was refused: it leaves no sizes behind."""
+        vars(self).clear()
+        vars(self).update(before)
+
+    def _explain(self, error: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> None:
+        """Put an error in the words of this layer, which costs nothing where there is none."""
+        if isinstance(error, XpnnError):
+            name, colon, message = str(error).partition(":")
+            if name in self.functions:
+                error.args = (f"{type(self).__name__}{colon}{message}",)
+            elif name.startswith(("expected ", "dtype(")):  # of an array, whoever was given it
+                error.args = (f"{type(self).__name__}: {error}",)
+            return
+        given = [x for x in (*inputs[1:], *options.values()) if x is not None]
+        if error.name and any(error.obj is x for x in (*inputs[:1], *given)):
+            raise _no_array(self, error.obj) from error  # a list has no shape, nor has a number
+
+    def _build_for(self, inputs: tuple[Any, ...]) -> None:
+        """Build for the inputs of a first call."""
+        arrays = [x for x in inputs if hasattr(x, "shape") and hasattr(x, "dtype")]
+        if not arrays and inputs and type(self).build is not Layer.build:
+            raise _no_array(self, inputs[0])
+        self.ensure_built(*(tuple(x.shape) for x in arrays))
+        self._dtypes = tuple(as_dtype(x.dtype).name for x in arrays)
 
     def ensure_built(self, *shapes: tuple[int, ...]) -> None:
         """Build for inputs of these shapes, unless that has been done."""
         if self._shapes is None:
-            target = self._device or backend.get_device()
-            with backend.device(target):
-                self.build(*shapes)
+            target, before = self._device or backend.get_device(), dict(vars(self))
+            known = {id(layer) for layer in self.layers()}
+            try:
+                with backend.device(target):
+                    self.build(*shapes)
+            except Exception:
+                self._forget(before)
+                raise
             self._shapes = shapes
+            for layer in self.layers():
+                if id(layer) not in known:
+                    layer.training = self.training
             if self._frozen:
                 self.freeze()
 
@@ -234,16 +274,27 @@ class Layer(Parts):
         """Build as for inputs of these shapes and dtypes, and with it the layers inside."""
         self.ensure_built(*(tuple(shape) for shape in shapes))
         self._dtypes = tuple(dtypes)
-        if any(layer._shapes is None for layer in self.layers()):
-            # Only a forward pass knows what the layers inside a model are given: one row of zeros.
-            xp = backend.get_device().xp
-            rows = [
-                xp.zeros((1, *shape[1:]), dtype=backend.native_dtype(xp, dtype))
-                for shape, dtype in zip(shapes, dtypes, strict=True)
-            ]
-            with tape.recording(False):
-                self.eval()(*rows)
-            self.train()
+        self._complete()
+
+    def _complete(self) -> None:
+        """Build what is not built inside, if this layer has been called."""
+        unbuilt = any(layer._shapes is None for layer in self.layers())
+        if self._shapes is None or not unbuilt:
+            return
+        # Only a forward pass knows what the layers inside a model are given: one row of zeros.
+        home = next((p.device for p in self.parameters()), self._device or backend.get_device())
+        rows = [
+            home.xp.zeros(
+                (1, *shape[1:]), dtype=backend.native_dtype(home.xp, dtype), device=home.native
+            )
+            for shape, dtype in zip(self._shapes, self._dtypes, strict=True)
+        ]
+        modes = [(layer, layer.training) for layer in self.layers()]
+        with tape.recording(False):
+            self.eval()(*rows)
+        self.train(modes[0][1])
+        for layer, mode in modes:
+            layer.training = mode
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Copies and pickles do not pass __init__ again, and leave the last call behind.
@@ -253,6 +304,14 @@ class Layer(Parts):
     def __repr__(self) -> str:
         given = ", ".join(f"{k}={v!r}" for k, v in self._config.items())
         return f"{type(self).__name__}({given})"
+
+
+def _no_array(layer: Layer, x: Any) -> DTypeError:
+    msg = (
+        f"{type(layer).__name__}: expected an array, got {type(x).__name__}."
+        " Make one, for example with xpnn.asarray(x, dtype='float32')."
+    )
+    return DTypeError(msg)
 
 
 def _on_tape(x: Any) -> bool:

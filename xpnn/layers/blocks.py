@@ -13,6 +13,7 @@ from xpnn.layers.conv import Conv1D, Conv2D, Convolution
 from xpnn.layers.dense import require_floats
 from xpnn.layers.images import channels_first, channels_last, example_shape, images
 from xpnn.layers.normalization import BatchNorm
+from xpnn.layers.sizes import integers
 from xpnn.primitives import pooling
 from xpnn.primitives.windows import as_tuple, resolve_padding
 
@@ -177,11 +178,9 @@ class ResidualBlock(Layer):
                 f" {shortcut!r}."
             )
             raise ConfigError(msg)
-        for name, size in (("out_channels", out_channels), ("in_channels", in_channels)):
-            if size is not None and size < 1:
-                msg = f"ResidualBlock: {name!r} must be at least 1, got {size}."
-                raise ConfigError(msg)
-        self.out_channels, self.in_channels = out_channels, in_channels
+        out_channels, in_channels = self.out_channels, self.in_channels = integers(
+            "ResidualBlock", out_channels=out_channels, in_channels=in_channels
+        )
         self.stride, self.shortcut = steps, shortcut
         self.activation = activations.get(activation)
         self.data_format = images("ResidualBlock", data_format)
@@ -286,13 +285,11 @@ class WaveNetBlock(Layer):
     ) -> None:
         as_tuple(kernel_size, "kernel_size", n=1, who="WaveNetBlock")
         as_tuple(dilation, "dilation", n=1, who="WaveNetBlock")
-        sizes = {"dilation_channels": dilation_channels, "skip_channels": skip_channels}
-        for name, size in {**sizes, "in_channels": in_channels}.items():
-            if size is not None and size < 1:
-                msg = f"WaveNetBlock: {name!r} must be at least 1, got {size}."
-                raise ConfigError(msg)
-        self.dilation_channels, self.skip_channels = dilation_channels, skip_channels
-        self.in_channels = in_channels
+        self.dilation_channels, self.skip_channels, self.in_channels = integers(
+            "WaveNetBlock",
+            dilation_channels=dilation_channels, skip_channels=skip_channels,
+            in_channels=in_channels,
+        )  # fmt: skip
         self.plain: dict[str, Any] = {"bias": bias, "weight_init": weight_init}
         past: dict[str, Any] = {"padding": "causal", "dilation": dilation, **self.plain}
         self.filter = Conv1D(dilation_channels, kernel_size, activation="tanh", **past)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, is_dataclass
+from numbers import Integral, Real
 from typing import Any
 
 from xpnn import activations, initializers
@@ -81,6 +82,8 @@ def encode(value: Any, owner: str, name: str) -> Any:
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
+    if isinstance(value, Real):  # of NumPy
+        return int(value) if isinstance(value, Integral) else float(value)
     if isinstance(value, (list, tuple)):
         return [encode(v, owner, name) for v in value]
     if isinstance(value, dict):

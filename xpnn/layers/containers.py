@@ -97,7 +97,6 @@ class Chain(_Numbered):
         if self._device is not None:
             layer.to(self._device)
         self.members.append(layer)
-        self._shapes = None  # until the next call has built all of them
         self._frozen = False  # those that are stay so by themselves
 
     def forward(self, *inputs: Array) -> Array:
@@ -239,6 +238,9 @@ class Parallel(_Numbered):
 
 def _members(who: str, layers: Layer | Iterable[Layer], first: int = 0) -> list[Layer]:
     """Return layers as a list, after looking at each; their numbers begin with ``first``."""
+    if not isinstance(layers, (Layer, Iterable)):
+        msg = f"{who}: expected layers, such as [layers.Dense(2)], got {layers!r}."
+        raise ConfigError(msg)
     members = [layers] if isinstance(layers, Layer) else list(layers)
     for i, layer in enumerate(members, first):
         if not isinstance(layer, Layer):

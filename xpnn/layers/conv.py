@@ -12,6 +12,7 @@ from xpnn.layers.base import Layer, Parameter
 from xpnn.layers.dense import require_floats
 from xpnn.layers.images import channels_first, channels_last, example_shape, images
 from xpnn.layers.penalties import decay, decayed
+from xpnn.layers.sizes import integers
 from xpnn.primitives.convolution import swap_channels
 from xpnn.primitives.windows import as_tuple, resolve_padding
 
@@ -41,13 +42,13 @@ class Convolution(Layer):
         out_channels: int,
         kernel_size: Sizes,
         in_channels: int | None = None,
-        *,
         stride: Sizes = 1,
         padding: Any = 0,
         dilation: Sizes = 1,
         groups: int = 1,
         activation: Any = None,
         bias: bool = True,
+        *,
         weight_init: Any = "glorot_uniform",
         bias_init: Any = "zeros",
         l1: float = 0.0,
@@ -59,8 +60,11 @@ class Convolution(Layer):
         self.stride = as_tuple(stride, "stride", n=n, who=who)
         self.dilation = as_tuple(dilation, "dilation", n=n, who=who)
         resolve_padding(padding, (1,) * n, self.kernel_size, self.stride, who=who)
+        out_channels, in_channels, groups = integers(
+            who, out_channels=out_channels, in_channels=in_channels, groups=groups
+        )
         for name, size in (("out_channels", out_channels), ("in_channels", in_channels)):
-            if groups < 1 or (size is not None and (size < 1 or size % groups)):
+            if size is not None and size % groups:
                 msg = (
                     f"{who}: {name!r} must be a positive multiple of 'groups', got"
                     f" {name}={size}, groups={groups}."
@@ -81,16 +85,17 @@ class Convolution(Layer):
 
     def build(self, shape: tuple[int, ...]) -> None:
         who = type(self).__name__
-        *_, self.in_channels = example_shape(
-            who, shape, self.data_format, self.axes, self.in_channels
-        )
-        if self.in_channels % self.groups or self.in_channels < 1:
+        *_, channels = example_shape(who, shape, self.data_format, self.axes, self.in_channels)
+        if channels % self.groups or channels < 1:
+            wanted = f"a multiple of {self.groups} channels"
+            wanted = wanted if self.groups > 1 else "at least one channel"
             msg = (
-                f"{who}(groups={self.groups}): expected x with a multiple of {self.groups}"
-                f" channels, got {self.in_channels} in shape {tuple(shape)}."
+                f"{who}(groups={self.groups}): expected x with {wanted}, got {channels} in shape"
+                f" {tuple(shape)}."
             )
             raise ShapeError(msg)
-        inner = self.in_channels // self.groups
+        self.in_channels = channels
+        inner = channels // self.groups
         drawn = self.weight_init((*self.kernel_size, inner, self.out_channels))
         self.weight = Parameter(self.arrange(drawn))
         self.bias = Parameter(self.bias_init((self.out_channels,))) if self.use_bias else None
@@ -113,7 +118,7 @@ class Convolution(Layer):
         )
 
     def penalty(self) -> Any:
-        return decayed(self.weight, self.l1, self.l2)
+        return decayed(self, self.l1, self.l2)
 
 
 class Conv1D(Convolution):
@@ -223,14 +228,14 @@ class TransposedConvolution(Convolution):
         out_channels: int,
         kernel_size: Sizes,
         in_channels: int | None = None,
-        *,
         stride: Sizes = 1,
         padding: Any = 0,
         dilation: Sizes = 1,
         groups: int = 1,
-        output_padding: Sizes = 0,
         activation: Any = None,
         bias: bool = True,
+        *,
+        output_padding: Sizes = 0,
         weight_init: Any = "glorot_uniform",
         bias_init: Any = "zeros",
         l1: float = 0.0,

@@ -10,6 +10,7 @@ from xpnn._dtypes import as_dtype
 from xpnn.errors import ConfigError, DTypeError, ShapeError
 from xpnn.layers.base import Layer, Parameter
 from xpnn.layers.penalties import decay, decayed
+from xpnn.layers.sizes import integers
 
 __all__ = ["Dense", "require_floats"]
 
@@ -83,11 +84,9 @@ class Dense(Layer):
         weight: Parameter | None = None,
         transposed: bool = False,
     ) -> None:
-        for name, n in (("out_features", out_features), ("in_features", in_features)):
-            if n is not None and n < 1:
-                msg = f"{type(self).__name__}: {name!r} must be at least 1, got {n}."
-                raise ConfigError(msg)
-        self.out_features, self.in_features = out_features, in_features
+        out_features, in_features = self.out_features, self.in_features = integers(
+            type(self).__name__, out_features=out_features, in_features=in_features
+        )
         self.activation = activations.get(activation)
         self.use_bias = bias
         self.weight_init = initializers.get(weight_init)
@@ -124,6 +123,9 @@ class Dense(Layer):
         if not shape:
             msg = f"{type(self).__name__}: expected x with at least one axis, got a scalar."
             raise ShapeError(msg)
+        if not shape[-1]:
+            msg = f"{type(self).__name__}: expected x with features, got shape {tuple(shape)}."
+            raise ShapeError(msg)
         self.in_features = self.in_features or shape[-1]
         if self.weight is None:
             size = (self.in_features, self.out_features)
@@ -153,4 +155,4 @@ class Dense(Layer):
         return self.weight.T if self.transposed else self.weight
 
     def penalty(self) -> Any:
-        return decayed(self.weight, self.l1, self.l2)
+        return decayed(self, self.l1, self.l2)

@@ -5,7 +5,7 @@ Masks and noise come from the library's random stream: one seed gives the same r
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from xpnn import functional as F
 from xpnn.errors import ConfigError
@@ -109,6 +109,8 @@ class GaussianNoise(Layer):
     >>> xpnn.layers.GaussianNoise(0.1)(np.ones(3)).data.round(3)
     array([1.016, 1.298, 0.807])
     """
+
+    functions: ClassVar[tuple[str, ...]] = ("gaussian_noise",)
 
     def __init__(self, std: float) -> None:
         if not 0.0 <= std < float("inf"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from xpnn import backend, initializers
 from xpnn import functional as F
@@ -10,6 +10,7 @@ from xpnn._dtypes import as_dtype
 from xpnn.errors import ConfigError, ShapeError
 from xpnn.layers.base import Layer, Parameter
 from xpnn.layers.dense import require_floats
+from xpnn.layers.sizes import integers
 
 __all__ = ["Embedding", "PositionalEncoding"]
 
@@ -71,6 +72,8 @@ class Embedding(Layer):
            [0., 0.]], dtype=float32)
     """
 
+    functions: ClassVar[tuple[str, ...]] = ("embedding", "embedding_bag")
+
     def __init__(
         self,
         num_embeddings: int,
@@ -81,10 +84,10 @@ class Embedding(Layer):
         padding_idx: int | None = None,
         weight_init: Any = _SMALL,
     ) -> None:
-        for name, n in (("num_embeddings", num_embeddings), ("embedding_dim", embedding_dim)):
-            if n < 1:
-                msg = f"Embedding: {name!r} must be at least 1, got {n}."
-                raise ConfigError(msg)
+        num_embeddings, embedding_dim = integers(
+            "Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim
+        )
+        (padding_idx,) = integers("Embedding", None, padding_idx=padding_idx)
         if pool not in (None, "sum", "mean"):
             msg = f"Embedding: 'pool' must be None, 'sum' or 'mean', got {pool!r}."
             raise ConfigError(msg)
@@ -195,9 +198,7 @@ class PositionalEncoding(Layer):
     _table: Any = None
 
     def __init__(self, max_length: int | None = None, dropout: float = 0.0) -> None:
-        if max_length is not None and max_length < 1:
-            msg = f"PositionalEncoding: 'max_length' must be at least 1, got {max_length}."
-            raise ConfigError(msg)
+        (max_length,) = integers("PositionalEncoding", max_length=max_length)
         if not 0.0 <= dropout <= 1.0:
             msg = f"PositionalEncoding: 'dropout' must be in [0, 1], got {dropout}."
             raise ConfigError(msg)

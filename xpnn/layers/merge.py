@@ -11,6 +11,7 @@ from xpnn.backend import array_namespace
 from xpnn.errors import ConfigError, DTypeError, ShapeError
 from xpnn.layers.base import Layer
 from xpnn.layers.dense import require_floats
+from xpnn.layers.sizes import integers
 
 __all__ = [
     "MERGES",
@@ -249,7 +250,7 @@ class Concatenate(Layer):
                 " xpnn.ops.concat."
             )
             raise ConfigError(msg)
-        self.axis = axis
+        (self.axis,) = integers("Concatenate", None, axis=axis)
         self.activation = activations.get(activation)
 
     def forward(self, *inputs: Array) -> Array:
@@ -291,7 +292,8 @@ class Dot(Layer):
     def __init__(
         self, axes: int | tuple[int, int] = -1, normalize: bool = False, activation: Any = None
     ) -> None:
-        self.axes = (axes, axes) if isinstance(axes, int) else tuple(axes)
+        pair = tuple(axes) if isinstance(axes, (tuple, list)) else (axes, axes)
+        self.axes = tuple(integers("Dot", None, axes=axis)[0] for axis in pair)
         if len(self.axes) != 2 or 0 in self.axes:
             msg = f"Dot: 'axes' must be an axis or a pair, not 0, that of the examples; got {axes}."
             raise ConfigError(msg)

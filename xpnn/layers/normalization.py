@@ -11,6 +11,7 @@ from xpnn.backend import array_namespace, unwrap
 from xpnn.errors import ConfigError, ShapeError
 from xpnn.layers.base import Layer, Parameter
 from xpnn.layers.dense import require_floats
+from xpnn.layers.sizes import integers
 
 __all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm"]
 
@@ -52,6 +53,7 @@ class BatchNorm(Layer):
     True
     """
 
+    functions: ClassVar[tuple[str, ...]] = ("batch_norm",)
     buffers: ClassVar[tuple[str, ...]] = ("running_mean", "running_var")
     channels: int | None = None
 
@@ -61,7 +63,8 @@ class BatchNorm(Layer):
         if not 0.0 <= momentum <= 1.0:
             msg = f"BatchNorm: 'momentum' must be in [0, 1], got {momentum}."
             raise ConfigError(msg)
-        self.axis, self.momentum, self.affine = axis, momentum, affine
+        (self.axis,) = integers("BatchNorm", None, axis=axis)
+        self.momentum, self.affine = momentum, affine
         self.epsilon = _positive("BatchNorm", epsilon)
 
     def build(self, shape: tuple[int, ...]) -> None:
@@ -70,6 +73,9 @@ class BatchNorm(Layer):
                 f"BatchNorm(axis={self.axis}): expected x with at least two axes, one of them"
                 f" {self.axis}, got shape {tuple(shape)}."
             )
+            raise ShapeError(msg)
+        if not shape[self.axis]:
+            msg = f"BatchNorm: expected x with channels on axis {self.axis}, got {tuple(shape)}."
             raise ShapeError(msg)
         self.channels = shape[self.axis]
         self.scale = Parameter(initializers.ones((self.channels,))) if self.affine else None
@@ -190,6 +196,8 @@ class LayerNorm(_Normalization):
     True
     """
 
+    functions: ClassVar[tuple[str, ...]] = ("layer_norm",)
+
     def __init__(
         self, axis: int | tuple[int, ...] = -1, epsilon: float = 1e-5, affine: bool = True
     ) -> None:
@@ -228,6 +236,7 @@ class RMSNorm(_Normalization):
     True
     """
 
+    functions: ClassVar[tuple[str, ...]] = ("rms_norm",)
     has_shift: ClassVar[bool] = False
 
     def __init__(
@@ -270,13 +279,14 @@ class GroupNorm(_Normalization):
     (5, 8, 8, 6)
     """
 
+    functions: ClassVar[tuple[str, ...]] = ("group_norm",)
+
     def __init__(
         self, groups: int, axis: int = -1, epsilon: float = 1e-5, affine: bool = True
     ) -> None:
-        if groups < 1:
-            msg = f"GroupNorm: 'groups' must be at least 1, got {groups}."
-            raise ConfigError(msg)
-        self.groups, self.axis, self.affine = groups, axis, affine
+        (self.groups,) = integers("GroupNorm", groups=groups)
+        (self.axis,) = integers("GroupNorm", None, axis=axis)
+        self.affine = affine
         self.epsilon = _positive("GroupNorm", epsilon)
 
     def normalize(self, x: Array) -> Array:
@@ -316,8 +326,11 @@ class InstanceNorm(_Normalization):
     True
     """
 
+    functions: ClassVar[tuple[str, ...]] = ("instance_norm",)
+
     def __init__(self, axis: int = -1, epsilon: float = 1e-5, affine: bool = True) -> None:
-        self.axis, self.affine = axis, affine
+        (self.axis,) = integers("InstanceNorm", None, axis=axis)
+        self.affine = affine
         self.epsilon = _positive("InstanceNorm", epsilon)
 
     def normalize(self, x: Array) -> Array:
@@ -333,9 +346,9 @@ def _positive(who: str, epsilon: float) -> float:
 
 def _distinct(who: str, axis: int | tuple[int, ...]) -> int | tuple[int, ...]:
     """Return an axis, or a tuple of different axes."""
-    if isinstance(axis, int):
-        return axis
-    axes = tuple(axis)
+    if not isinstance(axis, (tuple, list)):
+        return int(integers(who, None, axis=axis)[0])
+    axes = tuple(integers(who, None, axis=a)[0] for a in axis)
     if not axes or len(set(axes)) != len(axes):
         msg = f"{who}: 'axis' must be an axis or several different ones, got {axis}."
         raise ConfigError(msg)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xpnn.backend import array_namespace
-from xpnn.errors import ConfigError
+from xpnn.errors import ConfigError, GraphError
 
 __all__ = ["decay", "decayed"]
 
@@ -21,10 +21,17 @@ def decay(who: str, l1: float, l2: float) -> tuple[float, float]:
     return float(l1), float(l2)
 
 
-def decayed(weight: Array, l1: float, l2: float) -> Array | None:
-    r"""Return :math:`l_1 \sum |W| + l_2 \sum W^2`, or None if both factors are zero."""
+def decayed(layer: Any, l1: float, l2: float) -> Array | None:
+    r"""Return :math:`l_1 \sum |W| + l_2 \sum W^2` of a layer, or None if both factors are zero."""
     if l1 == l2 == 0.0:
         return None
+    weight = getattr(layer, "weight", None)
+    if weight is None:
+        msg = (
+            f"{layer!r}: there is no penalty before there is a weight. Call the layer, or the model"
+            " that holds it, first: its sizes are those of the first input."
+        )
+        raise GraphError(msg)
     xp = array_namespace(weight)
     terms = []
     if l1:

@@ -10,6 +10,7 @@ from xpnn.autograd import Tensor, no_grad
 from xpnn.backend import array_namespace, unwrap
 from xpnn.errors import ConfigError
 from xpnn.layers.base import Parameter
+from xpnn.layers.sizes import integers
 from xpnn.layers.unsupervised import Unsupervised
 
 __all__ = ["RBM"]
@@ -101,14 +102,9 @@ class RBM(Unsupervised):
         visible_bias_init: Any = "zeros",
     ) -> None:
         self._sized(hidden, visible)
-        if k < 1:
-            msg = f"RBM: 'k' must be at least 1, got {k}."
-            raise ConfigError(msg)
+        k, chains = integers("RBM", k=k, chains=chains)
         if chains is not None and not persistent:
             msg = "RBM: 'chains' says how many persistent chains are kept; say persistent=True."
-            raise ConfigError(msg)
-        if chains is not None and chains < 1:
-            msg = f"RBM: 'chains' must be at least 1, got {chains}."
             raise ConfigError(msg)
         self.k, self.persistent, self.chains = k, persistent, chains or _CHAINS
         self.weight_init = initializers.get(weight_init)
@@ -208,9 +204,7 @@ class RBM(Unsupervised):
         Tensor of the shape of x
             Without a gradient.
         """
-        if n_steps < 1:
-            msg = f"RBM.reconstruct: 'n_steps' must be at least 1, got {n_steps}."
-            raise ConfigError(msg)
+        integers("RBM.reconstruct", n_steps=n_steps)
         self._look_at(x)
         p = self._gibbs(unwrap(x), n_steps, probabilities=True)
         return Tensor(p if return_prob else _sampled(p))

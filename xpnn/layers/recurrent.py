@@ -58,7 +58,7 @@ class RNN(Unrolled, RNNCell):
     ``mask``, booleans (N, T), is True where a step counts; ``lengths``, N integers, says how many
     steps at the beginning do. A step that does not count hands the state on, which is its output
     too, so that the last state is that after the last step that counts. PyTorch's packed sequences
-    give zeros there instead. x must be finite there, as padding is.
+    give zeros there instead. What x holds there has no influence, even if it is NaN.
 
     Examples
     --------

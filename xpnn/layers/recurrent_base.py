@@ -10,6 +10,7 @@ from xpnn.backend import array_namespace, unwrap
 from xpnn.errors import ConfigError, ShapeError
 from xpnn.layers.base import Layer, Parameter
 from xpnn.layers.dense import require_floats
+from xpnn.layers.sizes import integers
 from xpnn.primitives.recurrent_parts import require_mask, require_sequence, require_state
 
 __all__ = ["Cell", "Unrolled", "sequence_mask"]
@@ -24,6 +25,7 @@ class Cell(Layer):
     A subclass names its ``state_names`` and says how many ``gates`` it has.
     """
 
+    functions: ClassVar[tuple[str, ...]] = ("sequence_mask",)
     state_names: ClassVar[tuple[str, ...]] = ("h",)
     gates: int = 1
 
@@ -38,14 +40,12 @@ class Cell(Layer):
         grad_clip: float | None,
     ) -> None:
         who = type(self).__name__
-        for name, n in (("hidden_size", hidden_size), ("input_size", input_size)):
-            if n is not None and n < 1:
-                msg = f"{who}: {name!r} must be at least 1, got {n}."
-                raise ConfigError(msg)
         if grad_clip is not None and not grad_clip > 0.0:
             msg = f"{who}: 'grad_clip' must be positive, or None for no clipping, got {grad_clip}."
             raise ConfigError(msg)
-        self.hidden_size, self.input_size = hidden_size, input_size
+        self.hidden_size, self.input_size = integers(
+            who, hidden_size=hidden_size, input_size=input_size
+        )
         self.use_bias, self.grad_clip = bias, grad_clip
         self.weight_init = initializers.get(weight_init)
         self.recurrent_init = initializers.get(recurrent_init)
@@ -105,7 +105,10 @@ def sequence_mask(who: str, shape: Shape, mask: Any, lengths: Any, home: Any) ->
         msg = f"{who}: 'mask' and 'lengths' say the same in two ways; give one of them."
         raise ConfigError(msg)
     if lengths is not None:
-        here = lengths if hasattr(lengths, "shape") else backend.asarray(lengths, device="cpu")
+        here = lengths
+        if not hasattr(lengths, "shape"):  # an empty list would be one of floats
+            dtype = None if len(lengths) else "int64"
+            here = backend.asarray(lengths, device="cpu", dtype=dtype)
         if tuple(here.shape) != (shape[0],):
             msg = (
                 f"{who}: expected 'lengths' to be one integer a sequence, shape ({shape[0]},), got"
@@ -135,9 +138,7 @@ class Unrolled(Cell):
         dropout: float,
     ) -> None:
         who = type(self).__name__
-        if num_layers < 1:
-            msg = f"{who}: 'num_layers' must be at least 1, got {num_layers}."
-            raise ConfigError(msg)
+        (num_layers,) = integers(who, num_layers=num_layers)
         if not 0.0 <= dropout <= 1.0:
             msg = f"{who}: 'dropout' must be in [0, 1], got {dropout}."
             raise ConfigError(msg)
@@ -175,9 +176,10 @@ class Unrolled(Cell):
         raise NotImplementedError
 
     def _run(self, x: Array, states: tuple[Array | None, ...], mask: Any, lengths: Any) -> Any:
-        who, n, count = type(self).__name__, x.shape[0], self.num_layers
+        who, count = type(self).__name__, self.num_layers
         self._require_shape(tuple(x.shape))
         require_floats(who, x)
+        n = x.shape[0]
         mask = sequence_mask(who, tuple(x.shape), mask, lengths, backend.device_of(x))
         shape = (n, self.hidden_size) if count == 1 else (n, count, self.hidden_size)
         for name, state in zip(self.state_names, states, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, ClassVar
 
 from xpnn import backend
 from xpnn.backend import array_namespace
@@ -55,6 +55,8 @@ class Bidirectional(Layer):
     >>> both(np.ones((2, 7, 3), np.float32), lengths=[7, 4]).shape
     (2, 7, 10)
     """
+
+    functions: ClassVar[tuple[str, ...]] = ("sequence_mask",)
 
     def __init__(self, layer: Layer, merge: str = "concat") -> None:
         if not isinstance(layer, Unrolled):

@@ -10,6 +10,7 @@ from xpnn import functional as F
 from xpnn.errors import ConfigError, ShapeError
 from xpnn.layers.base import Layer, Parameter
 from xpnn.layers.dense import require_floats
+from xpnn.layers.sizes import integers
 from xpnn.losses.sampling import mean_over_noise
 
 __all__ = ["NegativeSampling"]
@@ -86,11 +87,10 @@ class NegativeSampling(Layer):
         weight_init: Any = "glorot_uniform",
         bias_init: Any = "zeros",
     ) -> None:
-        sizes = {"num_classes": num_classes, "num_samples": num_samples, "in_features": in_features}
-        for name, n in sizes.items():
-            if n is not None and n < 1:
-                msg = f"NegativeSampling: {name!r} must be at least 1, got {n}."
-                raise ConfigError(msg)
+        num_classes, num_samples, in_features = integers(
+            "NegativeSampling",
+            num_classes=num_classes, num_samples=num_samples, in_features=in_features,
+        )  # fmt: skip
         if objective not in ("negative_sampling", "nce"):
             msg = (
                 "NegativeSampling: 'objective' must be 'negative_sampling' or 'nce', got"

@@ -10,6 +10,7 @@ from xpnn import activations
 from xpnn.backend import array_namespace
 from xpnn.errors import ConfigError, ShapeError
 from xpnn.layers.base import Layer
+from xpnn.layers.sizes import integers
 
 __all__ = ["ExpandDims", "Flatten", "Lambda", "Permute", "Reshape", "Squeeze"]
 
@@ -40,10 +41,7 @@ class Flatten(Layer):
     """
 
     def __init__(self, start_axis: int = 1) -> None:
-        if start_axis < 0:
-            msg = f"Flatten: 'start_axis' must not be negative, got {start_axis}."
-            raise ConfigError(msg)
-        self.start_axis = start_axis
+        (self.start_axis,) = integers("Flatten", 0, start_axis=start_axis)
 
     def forward(self, x: Array) -> Array:
         if x.ndim < self.start_axis:
@@ -73,7 +71,7 @@ class Reshape(Layer):
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = tuple(shape)
+        self.shape = _several("Reshape", "shape", shape)
         if self.shape.count(-1) > 1 or any(n < -1 for n in self.shape):
             msg = f"Reshape: 'shape' may hold one -1 and else no negative length, got {shape}."
             raise ConfigError(msg)
@@ -109,7 +107,7 @@ class Permute(Layer):
     """
 
     def __init__(self, axes: tuple[int, ...]) -> None:
-        self.axes = tuple(axes)
+        self.axes = _several("Permute", "axes", axes)
         ndim = len(self.axes) + 1
         if sorted(a % ndim if -ndim <= a < ndim else 0 for a in self.axes) != [*range(1, ndim)]:
             msg = (
@@ -227,4 +225,12 @@ def _not_first(who: str, axis: int) -> int:
     if axis == 0:
         msg = f"{who}: 'axis' must not be 0, the axis of the examples."
         raise ConfigError(msg)
-    return axis
+    return int(integers(who, None, axis=axis)[0])
+
+
+def _several(who: str, name: str, values: Any) -> tuple[int, ...]:
+    """Return a list or tuple of integers as a tuple."""
+    if not isinstance(values, (tuple, list)):
+        msg = f"{who}: {name!r} must be a tuple of integers, got {values!r}."
+        raise ConfigError(msg)
+    return tuple(integers(who, None, **{name: value})[0] for value in values)

@@ -8,6 +8,7 @@ from xpnn import backend, random
 from xpnn.backend import array_namespace, to_numpy, unwrap
 from xpnn.errors import ConfigError
 from xpnn.layers.dense import Dense
+from xpnn.layers.sizes import integers
 
 __all__ = ["SparseEvolution"]
 
@@ -103,9 +104,7 @@ class SparseEvolution(Dense):
         l2: float = 0.0,
     ) -> None:
         who = "SparseEvolution"
-        if every < 1:
-            msg = f"{who}: 'every' must be at least 1, got {every}."
-            raise ConfigError(msg)
+        (every,) = integers(who, every=every)
         if not epsilon > 0.0:
             msg = f"{who}: 'epsilon' must be positive, got {epsilon}."
             raise ConfigError(msg)

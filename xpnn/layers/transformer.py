@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from xpnn import functional as F
-from xpnn.errors import ConfigError, ShapeError
+from xpnn.errors import ShapeError
 from xpnn.layers.attention import MultiHeadAttention
 from xpnn.layers.base import Layer
 from xpnn.layers.dense import Dense, require_floats
 from xpnn.layers.normalization import LayerNorm
+from xpnn.layers.sizes import integers
 
 __all__ = ["TransformerDecoderLayer", "TransformerEncoderLayer"]
 
@@ -30,11 +31,11 @@ class _TransformerLayer(Layer):
         epsilon: float,
         causal: bool,
     ) -> None:
-        if feedforward_size < 1:
-            msg = f"{self._who}: 'feedforward_size' must be at least 1, got {feedforward_size}."
-            raise ConfigError(msg)
-        self.num_heads, self.feedforward_size = num_heads, feedforward_size
-        self.embed_dim, self.dropout, self.epsilon = embed_dim, dropout, epsilon
+        self.num_heads, self.feedforward_size, self.embed_dim = integers(
+            self._who,
+            num_heads=num_heads, feedforward_size=feedforward_size, embed_dim=embed_dim,
+        )  # fmt: skip
+        self.dropout, self.epsilon = dropout, epsilon
         self.norm_first, self.causal = norm_first, causal
         self.attention = self._attention(causal)  # looks at its arguments
         self.hidden = Dense(feedforward_size, activation=activation)

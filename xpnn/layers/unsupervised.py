@@ -7,6 +7,7 @@ from typing import Any
 from xpnn.errors import ConfigError, ShapeError
 from xpnn.layers.base import Layer
 from xpnn.layers.dense import require_floats
+from xpnn.layers.sizes import integers
 
 __all__ = ["Unsupervised"]
 
@@ -49,11 +50,7 @@ class Unsupervised(Layer):
 
     def _sized(self, hidden: int, visible: int | None) -> None:
         """Set the sizes, and build if both are known."""
-        for name, n in (("hidden", hidden), ("visible", visible)):
-            if n is not None and n < 1:
-                msg = f"{type(self).__name__}: {name!r} must be at least 1, got {n}."
-                raise ConfigError(msg)
-        self.hidden, self.visible = hidden, visible
+        self.hidden, self.visible = integers(type(self).__name__, hidden=hidden, visible=visible)
 
     def _look_at(self, x: Array) -> None:
         """Build for x if that has not been done, and refuse what does not fit."""

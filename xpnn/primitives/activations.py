@@ -275,6 +275,8 @@ def _below_top(xp: Any, x: Array, axis: int) -> Array:
 @primitive()
 def softmax(xp: Any, x: Array, /, *, axis: int = -1) -> Array:
     """exp(x) over its sum along an axis; the largest element is subtracted first."""
+    if not x.shape[axis]:
+        return x  # nothing has no maximum
     shifted = xp.exp(_below_top(xp, x, axis))
     return shifted / xp.sum(shifted, axis=axis, keepdims=True)
 
@@ -285,6 +287,8 @@ softmax.d(lambda xp, g, y, axis: y * (g - xp.sum(g * y, axis=axis, keepdims=True
 @primitive()
 def log_softmax(xp: Any, x: Array, /, *, axis: int = -1) -> Array:
     """Logarithm of softmax, x - log(sum(exp(x))), without underflow."""
+    if not x.shape[axis]:
+        return x
     shifted = _below_top(xp, x, axis)
     y = shifted - xp.log(xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
     return xp.where(x == -math.inf, x, y)  # what is masked stays masked

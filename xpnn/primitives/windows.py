@@ -11,6 +11,7 @@ places. Its *tap* i is the slice of the axis that element i of the window sees a
 from __future__ import annotations
 
 import itertools
+from numbers import Integral
 from typing import Any
 
 from xpnn.errors import ConfigError, ShapeError
@@ -52,11 +53,11 @@ def as_tuple(value: Any, name: str, *, who: str, n: int = 2, least: int = 1) -> 
         what = "a positive integer" if least else "an integer that is not negative"
         msg = f"{who}: expected {name} to be {what}, or {n} of them, got {value!r}."
         raise ConfigError(msg)
-    return sizes
+    return tuple(int(s) for s in sizes)
 
 
 def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _is_sequence(value: Any) -> bool:

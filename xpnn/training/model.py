@@ -226,6 +226,7 @@ class Model(Layer):
         if not self.parameters():
             msg = "save: the model has no parameters yet. Call it once, or fit it, to build it."
             raise DataError(msg)
+        self._complete()
         io.write(path, self.state_dict(), {"model": self.to_config()})
 
 
