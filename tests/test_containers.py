@@ -183,7 +183,7 @@ def test_parallel_merges_one_output_of_each_branch() -> None:
     ("make_it", "message"),
     [
         (lambda: layers.Parallel([]), "Parallel: expected at least one layer"),
-        (lambda: layers.Parallel([dense(2)], "sum"), "add, average, concat, .* or None, got 'sum'"),
+        (lambda: layers.Parallel([dense(2)], "mean"), "average, concat, .* or None, got 'mean'"),
         (lambda: layers.Parallel([dense(2)], axis=0), "not 0, the axis of the examples"),
         (lambda: layers.Parallel([dense(2)], "add", 1), "got axis=1 and merge='add'"),
         (lambda: layers.Parallel([dense(2)], None, 1), "got axis=1 and merge=None"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Any, ClassVar
 
 from xpnn import functional as F
@@ -64,6 +65,10 @@ class DotProductAttention(Layer):
     def __init__(
         self, scale: bool | float = True, dropout: float = 0.0, causal: bool = False
     ) -> None:
+        number: Any = scale
+        if not isinstance(number, Real):
+            msg = f"DotProductAttention: 'scale' must be True, False or a number, got {scale!r}."
+            raise ConfigError(msg)
         self.scale, self.causal = scale, causal
         self.dropout = _fraction("DotProductAttention", dropout)
 

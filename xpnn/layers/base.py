@@ -89,7 +89,7 @@ class Layer(Parts):
         before = dict(vars(self)) if self._shapes is None else None
         try:
             if before is not None:
-                self._build_for(inputs)
+                self._build_for(inputs, options)
             if self._tracks and inputs and tape._recording.get() and not _on_tape(inputs[0]):
                 return self._outermost(inputs, options)
             return self.forward(*inputs, **options)
@@ -98,6 +98,17 @@ class Layer(Parts):
                 self._forget(before)
             self._explain(error, inputs, options)
             raise
+
+    def _needed(self, inputs: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, ...]:
+        """Return the inputs given by name that forward cannot do without."""
+        signature = inspect.signature(self.forward)
+        try:
+            signature.bind(*inputs, **options)
+        except TypeError as error:
+            msg = f"{type(self).__name__}: {error}"
+            raise TypeError(msg) from None
+        needed = [p.name for p in signature.parameters.values() if p.default is p.empty]
+        return tuple(options[name] for name in needed if name in options)
 
     def _forget(self, before: dict[str, Any]) -> None:
         """Be as before a build whose input was refused: it leaves no sizes behind."""
@@ -117,10 +128,11 @@ class Layer(Parts):
         if error.name and any(error.obj is x for x in (*inputs[:1], *given)):
             raise _no_array(self, error.obj) from error  # a list has no shape, nor has a number
 
-    def _build_for(self, inputs: tuple[Any, ...]) -> None:
+    def _build_for(self, inputs: tuple[Any, ...], options: dict[str, Any]) -> None:
         """Build for the inputs of a first call."""
+        inputs += self._needed(inputs, options)
         arrays = [x for x in inputs if hasattr(x, "shape") and hasattr(x, "dtype")]
-        if not arrays and inputs and type(self).build is not Layer.build:
+        if not arrays and type(self).build is not Layer.build:
             raise _no_array(self, inputs[0])
         self.ensure_built(*(tuple(x.shape) for x in arrays))
         self._dtypes = tuple(as_dtype(x.dtype).name for x in arrays)
@@ -309,7 +321,7 @@ class Layer(Parts):
 def _no_array(layer: Layer, x: Any) -> DTypeError:
     msg = (
         f"{type(layer).__name__}: expected an array, got {type(x).__name__}."
-        " Make one, for example with xpnn.asarray(x, dtype='float32')."
+        " Make one with xpnn.asarray(...)."
     )
     return DTypeError(msg)
 

@@ -173,9 +173,9 @@ class Parallel(_Numbered):
     ----------
     layers : iterable of Layer
         The branches; one of several layers is a :class:`Chain`.
-    merge : {"concat", "add", "multiply", "average", "maximum"}, optional
+    merge : {"concat", "sum", "multiply", "average", "maximum"}, optional
         What is made of their outputs, as the layers :class:`Concatenate`, :class:`Add` and so on
-        do. None returns them in one flat tuple.
+        do; "add" is "sum" too. None returns them in one flat tuple.
     axis : int
         Along which outputs are joined, for "concat".
 

@@ -100,6 +100,8 @@ class Embedding(Layer):
         self.pool, self.padding_idx = pool, padding_idx
         self.weight_init = initializers.get(weight_init)
         self._frozen = not trainable
+        if weight is not None and not hasattr(weight, "shape"):
+            weight = backend.asarray(weight)
         self._given = weight
         if weight is not None and tuple(weight.shape) != (num_embeddings, embedding_dim):
             msg = (
@@ -129,7 +131,7 @@ class Embedding(Layer):
         self.weight = Parameter(values)
 
     def forward(self, ids: Any, offsets: Array | None = None) -> Array:
-        if isinstance(ids, list):
+        if isinstance(ids, (list, tuple)):
             ids, offsets = self._flat(ids)
         if self.pool is None:
             if offsets is not None:

@@ -74,7 +74,7 @@ def concatenate(who: str, inputs: Arrays, axis: int = -1) -> Array:
 
 MERGES = {
     "add": add, "average": average, "concat": concatenate, "maximum": maximum,
-    "multiply": multiply,
+    "multiply": multiply, "sum": add,
 }  # fmt: skip
 
 

@@ -150,7 +150,7 @@ class TransformerEncoderLayer(_TransformerLayer):
         if embed_dim is not None:
             self.ensure_built((1, 1, embed_dim))
 
-    def build(self, shape: tuple[int, ...]) -> None:
+    def build(self, shape: tuple[int, ...], *masks: tuple[int, ...]) -> None:
         x = self._shape(shape)
         self.attention.ensure_built(x)
         self._build_feedforward(x)
@@ -220,7 +220,9 @@ class TransformerDecoderLayer(_TransformerLayer):
         )
         self.cross_attention = self._attention()
 
-    def build(self, shape: tuple[int, ...], memory: tuple[int, ...]) -> None:
+    def build(
+        self, shape: tuple[int, ...], memory: tuple[int, ...], *masks: tuple[int, ...]
+    ) -> None:
         x = self._shape(shape)
         self.attention.ensure_built(x)
         self.cross_attention.ensure_built(x, memory)
