@@ -351,6 +351,15 @@ def test_backward_needs_a_call_and_serves_once() -> None:
         layer.backward(np.ones((1, 2), np.float32))
 
 
+def test_backward_takes_a_gradient_for_each_output() -> None:
+    layer = layers.LSTM(3, return_state=True)
+    y, h, c = layer(make((2, 4, 2)))
+    with pytest.raises(GraphError, match=r"LSTM\.backward\(\): expected 3 gradients, .* got 1"):
+        layer.backward(np.ones(y.shape, np.float32))
+    dx = layer.backward(*(np.ones(v.shape, np.float32) for v in (y, h, c)))
+    assert dx.shape == (2, 4, 2)
+
+
 def test_an_ordinary_step_does_not_compute_the_gradient_of_the_input(monkeypatch: Any) -> None:
     asked: list[list[bool]] = []
     from xpnn.kernels import numpy as kernels

@@ -572,3 +572,15 @@ def test_bad_arguments_of_the_layers(make_it: Any, message: str) -> None:
 def test_layers_name_the_axis_that_is_missing() -> None:
     with pytest.raises(ShapeError, match=r"LayerNorm\(axis=3\): expected x with the axes 3, got"):
         layers.LayerNorm(axis=3)(make((2, 3)))
+
+
+def test_a_frozen_batch_norm_follows_the_batches_until_it_is_told_to_predict() -> None:
+    layer = layers.BatchNorm().freeze()
+    layer(make((4, 3)))
+    before = backend.to_numpy(layer.running_mean)
+    layer(make((4, 3)) + 5)
+    after = backend.to_numpy(layer.running_mean)
+    assert np.all(after > before)
+    layer.eval()
+    layer(make((4, 3)) + 9)
+    np.testing.assert_array_equal(backend.to_numpy(layer.running_mean), after)

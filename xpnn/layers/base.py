@@ -205,6 +205,11 @@ class Layer(Parts):
         *gradients : array
             One for each output, of its shape.
 
+        Raises
+        ------
+        GraphError
+            If there was no call, or not as many outputs.
+
         Examples
         --------
         >>> import numpy as np
@@ -218,6 +223,12 @@ class Layer(Parts):
             msg = (
                 f"{type(self).__name__}.backward(): call the layer on a raw array first, outside"
                 " no_grad(); one call serves one backward()."
+            )
+            raise GraphError(msg)
+        if len(gradients) != (count := len(self._call[2])):
+            msg = (
+                f"{type(self).__name__}.backward(): expected {count} gradients, one for each output"
+                f" of the last call, got {len(gradients)}."
             )
             raise GraphError(msg)
         (inputs, tracked, outs), self._call = self._call, None

@@ -25,7 +25,8 @@ class BatchNorm(Layer):
     other axes; the running statistics take in a part ``momentum`` of them. In prediction they are
     the running statistics. Ioffe & Szegedy 2015; as in PyTorch, the batch is normalized with the
     variance over n, and the running variance takes in the one over n - 1. What Keras and numpy-ml
-    call momentum, 0.9, is 0.1 here, and their running variance is that over n.
+    call momentum, 0.9, is 0.1 here, and their running variance is that over n. A frozen layer still
+    follows the batches in training, as in PyTorch; :meth:`eval` of the layer holds its statistics.
 
     Parameters
     ----------
