@@ -264,12 +264,11 @@ def test_the_kernel_of_softmax_equals_its_standard_twin(axis: int, monkeypatch: 
         for a, b in zip(kernel, results(x), strict=True):
             assert a.dtype == b.dtype
             assert_close(a, b, rtol=2e-3 if x.dtype == np.float16 else 1e-5, atol=1e-6)
-    assert F.softmax(np.asarray(3.0)) == 1.0
 
 
 @pytest.mark.parametrize("name", ["selu", "silu", "exponential", "softmax", "log_softmax"])
 def test_what_looks_at_the_dtype_refuses_integers(name: str, device: Any) -> None:
-    with pytest.raises(DTypeError, match="an activation needs real floating-point numbers, got"):
+    with pytest.raises(DTypeError, match="expected real floating-point numbers for an activation"):
         getattr(F, name)(on(device, np.asarray([1, 2])))
 
 
@@ -398,7 +397,10 @@ def test_names_of_functions_and_of_functions_with_arguments() -> None:
         (("affine", {"slope": math.nan}), "affine: 'slope' must be a finite number, got nan"),
         (("affine", {"intercept": math.inf}), "affine: 'intercept' must be a finite number"),
         (("softmax", {"axis": "last"}), "activation 'softmax' with {'axis': 'last'}"),
-        (("softmax", {"axis": 9}), r"activation 'softmax' with {'axis': 9}: .*out of bounds"),
+        (
+            ("softmax", {"axis": 9}),
+            r"'softmax' with {'axis': 9}: softmax: expected x with axis 9",
+        ),
     ],
 )
 def test_bad_arguments_are_refused_when_the_layer_is_made(spec: Any, message: str) -> None:

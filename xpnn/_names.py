@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from xpnn.errors import ConfigError, XpnnError
+from xpnn.errors import ConfigError
 
 __all__ = ["by_name"]
 
@@ -31,7 +31,7 @@ def by_name(
         if isinstance(name, str) and name in known and isinstance(options, Mapping):
             try:
                 return bind(known[name], **options)
-            except XpnnError:
+            except ConfigError:
                 raise
             except (TypeError, ValueError, IndexError) as error:
                 msg = f"{kind} {name!r} with {dict(options)}: {error}."

@@ -58,7 +58,7 @@ def relu_vjp(xp: Any, g: Array, needs: list[bool], y: Array) -> tuple[Array]:
 
 
 def softmax_accepts(x: Array, *, axis: int) -> bool:
-    return x.ndim > 0 and x.dtype.kind == "f"
+    return x.size > 0 and x.ndim > 0 and x.dtype.kind == "f"
 
 
 def softmax(xp: Any, x: Array, *, axis: int) -> Array:

@@ -36,7 +36,7 @@ def _largest(xp: Any, x: Array) -> float:
     """
     dtype = as_dtype(x.dtype)
     if dtype.kind != "f":
-        msg = f"an activation needs real floating-point numbers, got {dtype}."
+        msg = f"expected real floating-point numbers for an activation, got {dtype}."
         raise DTypeError(msg)
     return _LARGEST[dtype.name]
 
