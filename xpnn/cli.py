@@ -27,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--dtype", default="float32", help="float16, float32 or float64")
     train.add_argument("--epochs", type=int, help="default: the recipe's")
     train.add_argument("--batch-size", type=int, help="default: the recipe's")
-    train.add_argument("--learning-rate", type=float, help="default: the recipe's")
+    train.add_argument("--lr", "--learning-rate", type=float, help="default: the recipe's")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--out", type=Path, default=Path(), help="folder for model.safetensors")
 
@@ -42,15 +42,15 @@ def _train(options: argparse.Namespace) -> None:
     backend.set_dtype(options.dtype)
     random.set_seed(options.seed)
     (x, y), (x_test, y_test) = recipe.data()
-    model = recipe.build(lr=recipe.lr if options.learning_rate is None else options.learning_rate)
+    model = recipe.build(lr=recipe.lr if options.lr is None else options.lr)
     epochs = recipe.epochs if options.epochs is None else options.epochs
+    batch_size = recipe.batch_size if options.batch_size is None else options.batch_size
     print(f"{recipe.name}: {recipe.about}")
     print(f"training on {backend.get_device()}, {len(x):,} examples, {epochs} epochs")
     started = time.perf_counter()
     history = model.fit(
-        x, y, batch_size=options.batch_size or recipe.batch_size, epochs=epochs,
-        validation_data=(x_test, y_test),
-    )  # fmt: skip
+        x, y, batch_size=batch_size, epochs=epochs, validation_data=(x_test, y_test)
+    )
     seconds = time.perf_counter() - started
     print(f"trained in {seconds:.1f} s: {history}")
     found = model.evaluate(x_test, y_test)
