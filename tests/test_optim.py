@@ -323,7 +323,8 @@ def test_every_public_optimizer_is_in_the_table() -> None:
     [
         ("adma", r"unknown optimizer 'adma'; known are AMSGrad, .*Adam, AdamW, .*SGD"),
         (None, r"unknown optimizer None; known are"),
-        (optim.Adam, r"unknown optimizer <class .*>; known are"),
+        (optim.Adam, r"unknown optimizer <class .*>; known are .*Give an object, Adam\(\.\.\.\)"),
+        ("Momentums", r"unknown optimizer 'Momentums'; known are .*SGD\.$"),
         ({"lr": 1.0}, r"unknown optimizer None"),
         (
             {"class": "SGD", "beta1": 1.0},
@@ -341,6 +342,8 @@ def test_get_refuses(spec: Any, message: str) -> None:
     ("build", "message"),
     [
         (lambda: optim.Adam(-1), r"Adam: 'lr' must be in \[0, inf\), got -1\."),
+        (lambda: optim.Adam([xpnn.Tensor([1.0])]), "Adam: 'lr' must be .*, got parameters. They"),
+        (lambda: optim.Adam(xpnn.layers.Dense(1)), r"given to a step, optimizer.step\(model\)"),
         (lambda: optim.Adam("0.1"), r"unknown schedule '0.1'; known are Constant, .*Noam, "),
         (lambda: optim.Adam([0.1, 0.2]), r"unknown schedule \[0.1, 0.2\]; known are Constant, "),
         (lambda: optim.Adam(float("nan")), r"'lr' must be in \[0, inf\), got nan\."),

@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from xpnn.errors import ConfigError
 
-__all__ = ["by_name"]
+__all__ = ["by_name", "hint", "with_arguments"]
+
+
+def hint(given: Any, known: Iterable[str]) -> str:
+    """Return what to try in place of a name that is not known, or an empty string."""
+    if isinstance(given, type):
+        return f" Give an object, {given.__name__}(...), not its class."
+    if isinstance(given, (tuple, list)) and given:
+        given = given[0]
+    if not isinstance(given, str):
+        return ""
+    plain = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(given.lower(), plain, n=1, cutoff=0.5)
+    return f" Did you mean {plain[near[0]]!r}?" if near else ""
+
+
+def with_arguments(f: Callable[..., Any], **arguments: Any) -> Callable[..., Any]:
+    """Return a function ``f(predictions, targets)`` with its other arguments given.
+
+    Raises
+    ------
+    TypeError
+        If it takes no argument of such a name.
+    """
+    inspect.signature(f).bind(None, None, **arguments)
+    return functools.partial(f, **arguments) if arguments else f
 
 
 def by_name(
@@ -36,5 +64,5 @@ def by_name(
             except (TypeError, ValueError, IndexError) as error:
                 msg = f"{kind} {name!r} with {dict(options)}: {error}."
                 raise ConfigError(msg) from error
-    msg = f"unknown {kind} {given!r}; known are {', '.join(known)}."
+    msg = f"unknown {kind} {given!r}; known are {', '.join(known)}.{hint(given, known)}"
     raise ConfigError(msg)

@@ -6,12 +6,10 @@ A loss has the dtype of its predictions, to which targets are cast, and is reduc
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable
 from typing import Any
 
-from xpnn._names import by_name
+from xpnn._names import by_name, with_arguments
 from xpnn.losses._checks import check_labels, check_targets
 from xpnn.losses.classification import (
     binary_cross_entropy,
@@ -97,9 +95,4 @@ def get(loss: Any) -> Callable[..., Array]:
     >>> float(huber(np.asarray([9.0]), np.asarray([0.0])))
     16.0
     """
-    return by_name("loss", loss, _BY_NAME, _with_arguments)
-
-
-def _with_arguments(f: Callable[..., Array], **arguments: Any) -> Callable[..., Array]:
-    inspect.signature(f).bind(None, None, **arguments)  # a wrong name is an error now
-    return functools.partial(f, **arguments)
+    return by_name("loss", loss, _BY_NAME, with_arguments)

@@ -7,12 +7,10 @@ is the metric over all examples where it is a mean over examples; of :func:`prec
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable
 from typing import Any
 
-from xpnn._names import by_name
+from xpnn._names import by_name, with_arguments
 from xpnn.metrics.accuracy import accuracy, binary_accuracy, error_rate, top_k_accuracy
 from xpnn.metrics.counts import confusion_matrix, f1, precision, recall
 from xpnn.metrics.regression import mean_absolute_error, r2
@@ -63,12 +61,7 @@ def get(metric: Any) -> Callable[..., Array]:
     >>> float(top_2(np.asarray([[0.1, 0.5, 0.4]]), np.asarray([2])))
     1.0
     """
-    return by_name("metric", metric, _BY_NAME, _with_arguments)
-
-
-def _with_arguments(f: Callable[..., Array], **arguments: Any) -> Callable[..., Array]:
-    inspect.signature(f).bind(None, None, **arguments)  # a wrong name is an error now
-    return functools.partial(f, **arguments) if arguments else f
+    return by_name("metric", metric, _BY_NAME, with_arguments)
 
 
 def name_of(metric: Any) -> str:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from xpnn._names import hint
 from xpnn.errors import ConfigError
 
 __all__ = ["build", "choice", "flag", "lookup", "number", "resolve", "whole"]
@@ -95,8 +96,8 @@ def lookup(kind: str, registry: Mapping[str, Any], name: Any) -> Any:
     """
     plain = name.replace("_", "").lower() if isinstance(name, str) else ""
     if plain not in registry:
-        known = ", ".join(sorted(cls.__name__ for cls in registry.values()))
-        msg = f"unknown {kind} {name!r}; known are {known}."
+        known = sorted(cls.__name__ for cls in registry.values())
+        msg = f"unknown {kind} {name!r}; known are {', '.join(known)}.{hint(name, known)}"
         raise ConfigError(msg)
     return registry[plain]
 

@@ -50,6 +50,14 @@ class Tuned:
 
     @lr.setter
     def lr(self, lr: Any) -> None:
+        first = lr[0] if isinstance(lr, (tuple, list)) and lr else lr
+        if hasattr(first, "requires_grad") or hasattr(first, "parameters"):
+            who = type(self).__name__
+            msg = (
+                f"{who}: 'lr' must be a number or a schedule, got parameters. They are what is"
+                f" given to a step, optimizer.step(model), not to {who}."
+            )
+            raise ConfigError(msg)
         by_name = isinstance(lr, (str, tuple, list, dict))
         if isinstance(lr, Schedule) or by_name:
             self._lr = copy.deepcopy(schedules.get(lr))
