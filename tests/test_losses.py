@@ -759,7 +759,12 @@ def test_losses_that_are_not_ours_are_let_pass() -> None:
         (
             lambda: losses.mean_squared_error(np.ones((2, 1)), np.ones(2)),
             ShapeError,
-            "a loss does not broadcast",
+            r"does not broadcast. Write targets\[\.\.\., None\], or predictions\[\.\.\., 0\]",
+        ),
+        (
+            lambda: losses.cross_entropy(np.ones((2, 3)), np.ones((2, 1), int)),
+            ShapeError,
+            r"If the targets are labels of classes, write targets\[\.\.\., 0\]",
         ),
         (
             lambda: losses.mean_squared_error(np.ones(2), np.ones(2), reduction="average"),
@@ -767,6 +772,7 @@ def test_losses_that_are_not_ours_are_let_pass() -> None:
             "'reduction' must be 'mean', 'sum' or 'none', got 'average'",
         ),
         (lambda: losses.get("entropy"), ConfigError, "unknown loss 'entropy'; known are"),
+        (lambda: losses.get("BCE"), ConfigError, r"scce\. Did you mean 'bce'\?$"),
         (
             lambda: losses.get(("huber", {"beta": 1.0})),
             ConfigError,

@@ -262,6 +262,7 @@ def test_regression_is_measured_too() -> None:
     ("call", "error", "message"),
     [
         (lambda: metrics.get("acc"), ConfigError, "unknown metric 'acc'; known are accuracy"),
+        (lambda: metrics.get(("acc", {})), ConfigError, "Did you mean 'accuracy'"),
         (
             lambda: metrics.get(("top_k", {"n": 3})),
             ConfigError,
@@ -290,7 +291,7 @@ def test_regression_is_measured_too() -> None:
         (
             lambda: metrics.binary_accuracy(np.ones((2, 1)), np.ones(2, int)),
             ShapeError,
-            r"predictions have shape \(2, 1\), targets \(2,\); a metric does not broadcast",
+            r"predictions have shape \(2, 1\), targets \(2,\); a metric does not broadcast. Write",
         ),
         (
             lambda: metrics.top_k_accuracy(np.ones((2, 3)), np.ones(2, int), k=0),

@@ -45,8 +45,13 @@ def beside(x: Array, like: Array, dtype: Any = None) -> Array:
 def _same_shape(who: str, predictions: Array, targets: Array) -> None:
     shape, found = tuple(predictions.shape), tuple(targets.shape)
     if shape != found:
-        labels = shape[:-1] == found and as_dtype(targets.dtype).kind in "iu"
-        cure = "Make rows of labels with data.one_hot." if labels else "Reshape one of them."
+        cure = "Reshape one of them."
+        if shape == (*found, 1):
+            cure = "Write targets[..., None], or predictions[..., 0]."
+        elif shape[:-1] == found and as_dtype(targets.dtype).kind in "iu":
+            cure = "Make rows of labels with data.one_hot."
+        elif len(found) == len(shape) and found[-1:] == (1,):
+            cure = "If the targets are labels of classes, write targets[..., 0]."
         msg = (
             f"{who}: predictions have shape {shape}, targets {found}; a loss does not broadcast."
             f" {cure}"

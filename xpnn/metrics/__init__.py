@@ -7,6 +7,7 @@ is the metric over all examples where it is a mean over examples; of :func:`prec
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 

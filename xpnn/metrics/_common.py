@@ -68,9 +68,12 @@ def pair(who: str, predictions: Array, targets: Array) -> tuple[Any, Array, Arra
     """Return the namespace, and raw predictions and targets of one shape."""
     xp, predictions, targets = raw_pair(who, predictions, targets)
     if tuple(predictions.shape) != tuple(targets.shape):
+        cure = "Reshape one of them."
+        if tuple(predictions.shape) == (*targets.shape, 1):
+            cure = "Write targets[..., None], or predictions[..., 0]."
         msg = (
             f"{who}: predictions have shape {tuple(predictions.shape)}, targets"
-            f" {tuple(targets.shape)}; a metric does not broadcast. Reshape one of them."
+            f" {tuple(targets.shape)}; a metric does not broadcast. {cure}"
         )
         raise ShapeError(msg)
     return xp, predictions, targets
