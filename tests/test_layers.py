@@ -293,8 +293,33 @@ def test_parameters_and_inputs_of_two_libraries_do_not_mix() -> None:
 
 
 def test_unknown_arguments_are_refused_with_the_name_of_the_layer() -> None:
-    with pytest.raises(TypeError, match="Dense: got an unexpected keyword argument 'activaton'"):
+    message = "Dense: got an unexpected keyword argument 'activaton'. It takes out_features, in_fea"
+    with pytest.raises(TypeError, match=message):
         layers.Dense(3, activaton="relu")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'units'"):
+        layers.Dense(units=3)
+    with pytest.raises(TypeError, match=r"The layers go into a list, Sequential\(\[a, b\]\)"):
+        xpnn.Sequential(layers.Dense(3), layers.Dense(2))  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("given", [[[1.0, 2.0]], "text", None])
+def test_what_is_no_array_is_refused_before_and_after_building(given: Any) -> None:
+    with pytest.raises(
+        DTypeError, match=r"Dense: expected an array, got \w+. Make one with xpnn.as"
+    ):
+        layers.Dense(3)(given)
+    if given is not None:
+        with pytest.raises(DTypeError, match="Dense: expected an array, got"):
+            layers.Chain([layers.Dense(3, in_features=2)])(given)
+
+
+def test_an_error_of_the_code_of_a_layer_is_left_as_it_is() -> None:
+    class Wrong(layers.Layer):
+        def forward(self, x: Any) -> Any:
+            return x.no_such_thing
+
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        Wrong()(np.ones(2, np.float32))
 
 
 @pytest.mark.parametrize(
@@ -306,7 +331,10 @@ def test_unknown_arguments_are_refused_with_the_name_of_the_layer() -> None:
         (lambda: layers.Dropout(1.5), r"'p' must be in \[0, 1\], got 1.5"),
         (lambda: layers.Flatten(-1), "must not be negative"),
         (lambda: layers.Reshape((-1, -1)), "may hold one -1"),
+        (lambda: layers.Dense(3, activation="Rellu"), r"log_softmax\. Did you mean 'relu'\?$"),
         (lambda: layers.Chain([3]), "item 0 is not a layer but int"),
+        (lambda: layers.Chain([layers.Dense]), r"but type\. Write layers\.Dense\(\.\.\.\)"),
+        (lambda: layers.Chain([np.tanh]), r"A function goes into layers\.Activation or layers\.La"),
     ],
 )
 def test_bad_arguments(make_it: Any, message: str) -> None:
@@ -325,8 +353,12 @@ def test_state_keeps_the_order_of_creation_and_refuses_what_is_wrong() -> None:
     with pytest.raises(DataError, match=message):
         net.load_state_dict(state)
     np.testing.assert_array_equal(before, to_numpy(net[0].weight))
-    with pytest.raises(DataError, match="no parameters yet: call it once"):
+    with pytest.raises(DataError, match=r"unexpected 2\.weight\.$"):  # all of it is built
+        net.load_state_dict(state | {"0.weight": before, "1.weight": state["2.weight"]})
+    with pytest.raises(DataError, match="Dense has no parameters yet: call it once"):
         layers.Dense(2).load_state_dict({"weight": np.ones((2, 2))})
+    with pytest.raises(DataError, match="Dense has no parameters yet: call it once"):
+        layers.Chain([layers.Dense(3, in_features=2), layers.Dense(1)]).load_state_dict(state)
 
 
 def test_shared_layers_count_once_and_collect_both_gradients() -> None:

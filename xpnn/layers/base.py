@@ -63,10 +63,16 @@ class Layer(Parts):
 
     def __new__(cls, *args: Any, **params: Any) -> Any:
         layer = super().__new__(cls)
+        signature = inspect.signature(cls.__init__)
         try:
-            bound = inspect.signature(cls.__init__).bind(layer, *args, **params)
+            bound = signature.bind(layer, *args, **params)
         except TypeError as error:
-            msg = f"{cls.__name__}: {error}"
+            takes = list(signature.parameters)[1:]
+            unknown = [name for name in params if name not in takes]
+            what = f"got an unexpected keyword argument {unknown[0]!r}" if unknown else str(error)
+            msg = f"{cls.__name__}: {what}. It takes {', '.join(takes) or 'no arguments'}."
+            if len(args) > 1 and takes[:1] == ["layers"]:
+                msg += f" The layers go into a list, {cls.__name__}([a, b])."
             raise TypeError(msg) from None
         layer._config = dict(list(bound.arguments.items())[1:])
         return layer

@@ -245,6 +245,10 @@ def _members(who: str, layers: Layer | Iterable[Layer], first: int = 0) -> list[
     for i, layer in enumerate(members, first):
         if not isinstance(layer, Layer):
             msg = f"{who}: item {i} is not a layer but {type(layer).__name__}."
+            if isinstance(layer, type) and issubclass(layer, Layer):
+                msg += f" Write layers.{layer.__name__}(...)."
+            elif callable(layer):
+                msg += " A function goes into layers.Activation or layers.Lambda."
             raise ConfigError(msg)
     return members
 

@@ -91,6 +91,15 @@ class Parts:
                 yield layer
                 stack += [part for _, part in layer._parts() if isinstance(part, Parts)][::-1]
 
+    def _unbuilt(self) -> list[Any]:
+        """Return the layers, of this and those inside, that have yet to make their parameters."""
+        # A container that was not called itself may hold layers that are built.
+        return [
+            x
+            for x in self.layers()
+            if x._shapes is None and type(x).build is not type(x)._build_nothing
+        ]
+
     def _named(self, prefix: str = "") -> Iterator[tuple[str, Any, str, Any]]:
         """Yield name, owner, attribute and value of every parameter and buffer."""
         for name, value in self._parts():
@@ -170,7 +179,10 @@ class Parts:
             if expected != got:
                 wrong.append(f"{name}: expected shape {expected}, got {got}")
         if wrong:
-            hint = "" if own else " The layer has no parameters yet: call it once to build it."
+            hint = ""
+            if unbuilt := self._unbuilt():
+                who = type(unbuilt[0]).__name__
+                hint = f" {who} has no parameters yet: call it once to build it, then load."
             msg = f"{type(self).__name__}.load_state_dict: {'; '.join(sorted(wrong))}.{hint}"
             raise DataError(msg)
         for name in own.keys() & state.keys():

@@ -67,10 +67,7 @@ def members(who: str, params: Any) -> list[Any]:
     DTypeError
         If something is not a Tensor.
     """
-    inside = params.layers() if isinstance(params, Layer) else ()
-    # A container that was not called itself may hold layers that are built.
-    unbuilt = [x for x in inside if x._shapes is None and type(x).build is not Layer.build]
-    if unbuilt:
+    if isinstance(params, Layer) and (unbuilt := params._unbuilt()):
         msg = (
             f"{who}: {unbuilt[0]!r} has no parameters yet. Call the model once, or give the layer"
             " the sizes of its inputs, before its parameters are put in a group."
