@@ -40,7 +40,10 @@ def test_networks_and_devices_are_listed(capsys: Any) -> None:
         (["train", "resnet9000"], "no network is called 'resnet9000'; there are"),
         (["train", "mlp", "--device", "tpu"], "unknown device 'tpu'"),
         (["train", "mlp", "--dtype", "int8"], "expected float16, float32 or float64, got int8"),
-        (["train", "mlp", "--batch-size", "0"], "'batch_size' must be at least 1, got 0"),
+        (
+            ["train", "mlp", "--batch-size", "0"],
+            "'batch_size' must be a whole number, at least 1, got 0",
+        ),
         (["train", "mlp", "--lr", "-1"], "Adam: 'lr' must be in"),
         (["train", "mlp", "--learning-rate", "-2"], "Adam: 'lr' must be in"),
     ],

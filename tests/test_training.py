@@ -220,6 +220,45 @@ def test_a_loss_that_is_no_number_stops_and_puts_good_weights_back() -> None:
             ConfigError,
             "no value 'val_loss'; there are loss, accuracy",
         ),
+        (
+            lambda m, x, y: m.fit(x, y, epochs=2.5),
+            ConfigError,
+            "'epochs' .* got 2.5. It is a whole",
+        ),
+        (lambda m, x, y: m.fit(x, y, batch_size="8"), ConfigError, "'batch_size' .* got '8'"),
+        (lambda m, x, y: m.fit(x, y, callbacks=[print]), ConfigError, "a list of training.Callb"),
+        (
+            lambda m, x, y: m.fit(x, y, callbacks=EarlyStopping("loss")),
+            ConfigError,
+            "'callbacks' must be a list",
+        ),
+        (
+            lambda m, x, y: m.fit(x, y, validation_data=x),
+            ConfigError,
+            r"pair \(x, y\), got ndarray",
+        ),
+        (
+            lambda m, x, y: m.fit(x, y, validation_data=(x, y, y)),
+            ConfigError,
+            r"pair \(x, y\), got tuple",
+        ),
+        (
+            lambda m, x, y: (m.compile(("cross_entropy", {"reduction": "none"})), m.fit(x, y)),
+            ShapeError,
+            r"the loss must be one number, got shape \(\d+,\)",
+        ),
+        (
+            lambda m, x, y: m.fit([x, x[:, :1]], y),
+            DataError,
+            r"several shapes. Several inputs are given as a tuple, \(a, b\)",
+        ),
+        (
+            lambda m, x, y: m.fit(x, y.astype(str)),
+            DTypeError,
+            "an array of numbers, got ndarray of",
+        ),
+        (lambda m, x, y: m.fit(x, None), DTypeError, "an array of numbers, got None"),
+        (lambda m, x, y: m.predict("x"), DTypeError, "an array of numbers, got str"),
         (lambda m, x, y: network().save("x"), DataError, "no parameters yet"),
     ],
 )
@@ -418,3 +457,14 @@ def test_early_stopping_knows_which_metrics_grow(name: str) -> None:
 @pytest.mark.parametrize("name", ["val_loss", "error_rate", "mean_absolute_error", "mae"])
 def test_early_stopping_knows_which_metrics_fall(name: str) -> None:
     assert EarlyStopping(name).sign == -1
+
+
+def test_files_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none\.safetensors: there is no such file\. Give"):
+        xpnn.load(tmp_path / "none.safetensors")
+    with pytest.raises(IsADirectoryError, match=r"this is a folder\. Give the path of the file"):
+        xpnn.load(tmp_path)
+    model = network()
+    model(np.ones((1, 2), np.float32))
+    with pytest.raises(FileNotFoundError, match=r"there is no folder '.*missing' to write to"):
+        model.save(tmp_path / "missing" / "m.safetensors")

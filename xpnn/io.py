@@ -35,6 +35,9 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, Any], config: Any) 
     host = {k: np.array(backend.to_numpy(v), order="C", copy=None) for k, v in arrays.items()}
     content = save(host, metadata={_KEY: json.dumps(config)})
     target = Path(path)
+    if not target.parent.is_dir():
+        msg = f"{path}: there is no folder {str(target.parent)!r} to write to. Make it first."
+        raise FileNotFoundError(msg)
     temporary = target.with_name(f"{target.name}.{os.urandom(4).hex()}.part")
     try:
         with open(temporary, "xb") as file:  # with the permissions of any new file
@@ -52,11 +55,19 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Any]:
 
     Raises
     ------
+    FileNotFoundError
+        If there is no such file.
     DataError
         If the file is no safetensors file, is damaged, or was not written by xpnn.
     """
     from safetensors import SafetensorError, safe_open
 
+    if Path(path).is_dir():
+        msg = f"{path}: this is a folder. Give the path of the file in it."
+        raise IsADirectoryError(msg)
+    if not Path(path).exists():
+        msg = f"{path}: there is no such file. Give the path that was given to model.save."
+        raise FileNotFoundError(msg)
     try:
         with safe_open(os.fspath(path), framework="np") as file:
             metadata = file.metadata() or {}

@@ -9,7 +9,7 @@ import numpy as np  # what lies on the host is cut and shuffled there
 
 from xpnn import backend, random
 from xpnn._dtypes import as_dtype
-from xpnn.errors import ConfigError, DataError
+from xpnn.errors import ConfigError, DataError, DTypeError
 
 __all__ = ["Batches", "as_arrays", "minibatches", "split"]
 
@@ -21,17 +21,23 @@ def as_arrays(data: Any) -> Any:
     if isinstance(data, tuple):
         return tuple(as_arrays(part) for part in data)
     raw = backend.unwrap(data)
-    if hasattr(raw, "shape"):
-        return raw
-    try:
-        host = np.asarray(raw)
-    except ValueError as error:  # lists of several lengths
-        msg = f"expected data that is an array, or lists of one length: {error}."
-        raise DataError(msg) from None
-    if host.dtype.kind not in "biufc":
-        msg = f"expected data that is numbers, got {type(data).__name__} that holds {host.dtype}."
-        raise DataError(msg)
-    return host
+    if not hasattr(raw, "shape"):
+        try:
+            raw = np.asarray(raw)
+        except ValueError:
+            msg = (
+                "expected an array, got a list whose items have several shapes. Several inputs are"
+                " given as a tuple, (a, b); sequences of several lengths are padded to one."
+            )
+            raise DataError(msg) from None
+    if isinstance(raw, np.ndarray) and raw.dtype.kind not in "biufcV":  # V: bfloat16
+        what = "None" if data is None else f"{type(data).__name__} of dtype {raw.dtype}"
+        msg = (
+            f"expected an array of numbers, got {what}. Convert it: labels that are words, for"
+            " example, with numpy.unique(labels, return_inverse=True)."
+        )
+        raise DTypeError(msg)
+    return raw
 
 
 class Batches:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from xpnn import backend, io, losses, optim
 from xpnn.autograd.transforms import no_grad
 from xpnn.backend import unwrap
 from xpnn.data import Batches, as_arrays
-from xpnn.errors import ConfigError, DataError
+from xpnn.errors import ConfigError, DataError, ShapeError
 from xpnn.layers.base import Layer
 from xpnn.layers.containers import Chain
 from xpnn.training.callbacks import Callback, EpochLines, ProgressBar
@@ -135,8 +136,21 @@ class Model(Layer):
             If there are no examples, or not as many targets.
         """
         self._compiled()
-        if epochs < 0:
-            msg = f"fit: 'epochs' must not be negative, got {epochs}."
+        if not hasattr(epochs, "__index__") or epochs < 0:
+            msg = f"fit: 'epochs' must not be negative, got {epochs!r}. It is a whole number."
+            raise ConfigError(msg)
+        if isinstance(callbacks, Callback) or any(not isinstance(c, Callback) for c in callbacks):
+            msg = (
+                f"fit: 'callbacks' must be a list of training.Callback objects, got {callbacks!r}."
+            )
+            raise ConfigError(msg)
+        if validation_data is not None and (
+            not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2
+        ):
+            msg = (
+                "fit: 'validation_data' must be a pair (x, y), got"
+                f" {type(validation_data).__name__}. Several inputs are a tuple in it, ((a, b), y)."
+            )
             raise ConfigError(msg)
         x, y = as_arrays(x), as_arrays(y)
         if validation_data is None and validation_split:
@@ -156,6 +170,12 @@ class Model(Layer):
         """Take one step on a batch; return loss and metrics as arrays on the device."""
         predictions = self(*x) if isinstance(x, tuple) else self(x)
         value = loss(predictions, y)
+        if math.prod(value.shape) != 1:
+            msg = (
+                f"fit: the loss must be one number, got shape {tuple(value.shape)}. Let it return"
+                " the mean, as with reduction='mean'."
+            )
+            raise ShapeError(msg)
         if (penalty := self.penalties()) is not None:
             value = value + penalty
         value.backward()
@@ -207,7 +227,9 @@ class Model(Layer):
         return home.xp.concat(outputs, axis=0)
 
     def summary(self) -> str:
-        """Return a table of the layers, their output shapes and parameters, and print it.
+        """Return a table of the layers and the shapes of their parameters, and print it.
+
+        A layer has its parameters after the model was called or fitted once.
 
         Examples
         --------
@@ -222,7 +244,10 @@ class Model(Layer):
         return text
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write architecture, parameters and buffers to one ``.safetensors`` file, atomically."""
+        """Write architecture, parameters and buffers to one ``.safetensors`` file, atomically.
+
+        A model of a class of one's own is loaded again where that class is defined, under its name.
+        """
         if not self.parameters():
             msg = "save: the model has no parameters yet. Call it once, or fit it, to build it."
             raise DataError(msg)
@@ -248,6 +273,9 @@ class Sequential(Chain, Model):
 def load(path: str | os.PathLike[str], *, device: Any = None) -> Any:
     """Rebuild a model that ``model.save`` wrote.
 
+    It predicts at once. Loss, optimizer and metrics are not in the file: ``compile`` it to train it
+    further or to evaluate it.
+
     Parameters
     ----------
     path : path
@@ -256,6 +284,8 @@ def load(path: str | os.PathLike[str], *, device: Any = None) -> Any:
 
     Raises
     ------
+    FileNotFoundError
+        If there is no such file.
     DataError
         If the file is damaged or is not a model of xpnn.
     ConfigError

@@ -32,7 +32,7 @@ def summary(model: Any) -> str:
     total = sum(math.prod(p.shape) for p in parameters)
     trainable = sum(math.prod(p.shape) for p in parameters if p.requires_grad)
     size = sum(math.prod(p.shape) * p.dtype.itemsize for p in parameters)
-    where = f", on {parameters[0].device}" if parameters else "; not built yet"
+    where = f", on {parameters[0].device}" if parameters else "; not built yet: call it once"
     lines.append(f"{total:,} parameters ({trainable:,} trainable), {size:,} bytes{where}")
     return "\n".join(lines)
 
