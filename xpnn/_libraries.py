@@ -38,6 +38,7 @@ class Library:
     def __init__(self, name: str, namespace: str) -> None:
         self.name = name
         self._namespace = namespace
+        self._package = namespace.removeprefix("array_api_compat.").partition(".")[0]
 
     @cached_property
     def xp(self) -> Namespace:
@@ -45,7 +46,7 @@ class Library:
         try:
             return importlib.import_module(self._namespace)
         except ImportError as error:
-            msg = f"device {self.name!r} needs a package that does not import: {error}."
+            msg = f"its package does not import: {error}. pip install {self._package} brings it."
             raise DeviceError(msg) from error
 
     def status(self) -> str:
