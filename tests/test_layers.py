@@ -342,6 +342,18 @@ def test_bad_arguments(make_it: Any, message: str) -> None:
         make_it()
 
 
+def test_arguments_without_names_are_no_configuration() -> None:
+    class Stars(layers.Layer):
+        def __init__(self, *sizes: int, **options: int) -> None:
+            self.sizes, self.options = sizes, options
+
+    assert Stars().to_config()["config"] == {}
+    with pytest.raises(ConfigError, match=r"Stars: what its __init__ takes as \*sizes cannot"):
+        Stars(1, 2).to_config()
+    with pytest.raises(ConfigError, match=r"takes as \*\*options cannot be saved"):
+        Stars(a=1).to_config()
+
+
 def test_state_keeps_the_order_of_creation_and_refuses_what_is_wrong() -> None:
     net = layers.Chain([layers.Dense(3, in_features=2), layers.Dense(1, in_features=3)])
     assert list(net.state_dict()) == ["0.weight", "0.bias", "1.weight", "1.bias"]

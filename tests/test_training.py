@@ -12,7 +12,14 @@ from helpers import assert_close, make, on
 import xpnn
 from xpnn import layers, losses, optim
 from xpnn.backend import to_numpy
-from xpnn.errors import ConfigError, DataError, DTypeError, NonFiniteError, ShapeError
+from xpnn.errors import (
+    ConfigError,
+    DataError,
+    DTypeError,
+    GraphError,
+    NonFiniteError,
+    ShapeError,
+)
 from xpnn.training import Callback, EarlyStopping, History
 
 
@@ -20,6 +27,26 @@ def problem(n: int = 60, dtype: str = "float32") -> tuple[Any, Any]:
     """Return points in a plane, labelled by the quadrant pair they are in."""
     x = make((n, 2), dtype=dtype, seed=1)
     return x, (x[:, 0] * x[:, 1] > 0).astype("int64")
+
+
+class Forgetful(xpnn.Model):
+    """Returns nothing."""
+
+    def forward(self, x: Any) -> Any:
+        layers.Dense(2)(x)
+
+
+class Anew(xpnn.Model):
+    """Makes its layer in every call."""
+
+    def forward(self, x: Any) -> Any:
+        return layers.Dense(2)(x)
+
+
+def made(model: Any) -> Any:
+    """Return a model compiled."""
+    model.compile("cross_entropy")
+    return model
 
 
 def network(dropout: float = 0.0, lr: float = 0.02) -> xpnn.Sequential:
@@ -255,10 +282,22 @@ def test_a_loss_that_is_no_number_stops_and_puts_good_weights_back() -> None:
         (
             lambda m, x, y: m.fit(x, y.astype(str)),
             DTypeError,
-            "an array of numbers, got ndarray of",
+            "an array of numbers, got one of dtype <U",
         ),
         (lambda m, x, y: m.fit(x, None), DTypeError, "an array of numbers, got None"),
-        (lambda m, x, y: m.predict("x"), DTypeError, "an array of numbers, got str"),
+        (lambda m, x, y: m.predict("x"), DTypeError, r"an array of numbers, got a str\."),
+        (lambda m, x, y: m.fit({"x": x}, y), DTypeError, r"an array of numbers, got a dict\."),
+        (
+            lambda m, x, y: (m.compile(lambda p, t: 1.0), m.fit(x, y)),
+            GraphError,
+            "the loss must be a Tensor, got float",
+        ),
+        (
+            lambda m, x, y: made(Forgetful()).fit(x, y),
+            ConfigError,
+            "Forgetful.forward returned None",
+        ),
+        (lambda m, x, y: made(Anew()).fit(x, y), ConfigError, "Anew has no parameters to train"),
         (lambda m, x, y: network().save("x"), DataError, "no parameters yet"),
     ],
 )
@@ -362,6 +401,8 @@ def test_history_is_indexed_by_name() -> None:
     history.append({"loss": 2.0})
     history.append({"loss": 1.0, "late": 5.0})
     assert history["loss"] == [2.0, 1.0]
+    assert list(history) == list(history.keys()) == ["loss", "late"]
+    assert dict(history) == {"loss": [2.0, 1.0], "late": [5.0]}
     assert "late" in history
     assert "never" not in history
 

@@ -31,10 +31,13 @@ def as_arrays(data: Any) -> Any:
             )
             raise DataError(msg) from None
     if isinstance(raw, np.ndarray) and raw.dtype.kind not in "biufcV":  # V: bfloat16
-        what = "None" if data is None else f"{type(data).__name__} of dtype {raw.dtype}"
+        if not raw.ndim:
+            what = "None" if data is None else f"a {type(data).__name__}"
+            msg = f"expected an array of numbers, got {what}."
+            raise DTypeError(msg)
         msg = (
-            f"expected an array of numbers, got {what}. Convert it: labels that are words, for"
-            " example, with numpy.unique(labels, return_inverse=True)."
+            f"expected an array of numbers, got one of dtype {raw.dtype}. Convert it: labels that"
+            " are words, for example, with numpy.unique(labels, return_inverse=True)."
         )
         raise DTypeError(msg)
     return raw

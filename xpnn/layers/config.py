@@ -7,6 +7,7 @@ reading: those among a layer's arguments come before the layer itself.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,6 +22,10 @@ from xpnn.layers.parts import Parameter, Parts
 
 __all__ = ["decode", "decode_layer", "encode", "encode_layer", "registry"]
 
+_STARS: dict[Any, str] = {
+    inspect.Parameter.VAR_POSITIONAL: "*",
+    inspect.Parameter.VAR_KEYWORD: "**",
+}
 registry: dict[str, Any] = {}  # every layer class, by name
 _finished: ContextVar[list[Any] | None] = ContextVar("xpnn_finished_layers", default=None)
 
@@ -47,6 +52,14 @@ def encode_layer(layer: Any) -> dict[str, Any]:
             if other is layer:
                 return {"same": i}
         name = type(layer).__name__
+        for p in inspect.signature(type(layer).__init__).parameters.values():
+            stars = _STARS.get(p.kind)
+            if stars and layer._config.get(p.name):
+                msg = (
+                    f"{name}: what its __init__ takes as {stars}{p.name} cannot be saved: in a"
+                    " configuration every argument has a name. Write out the arguments."
+                )
+                raise ConfigError(msg)
         arguments = {k: encode(v, name, k) for k, v in layer._config.items()}
         config: dict[str, Any] = {"class": name, "config": arguments}
         if layer._shapes is not None:

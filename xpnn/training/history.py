@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 __all__ = ["History", "Means"]
 
 
-class History:
-    """Values by name, one an epoch: ``history["val_loss"][-1]``.
+class History(Mapping[str, list[float]]):
+    """Values by name, one an epoch: ``history["val_loss"][-1]``. A read-only mapping.
 
     Attributes
     ----------
@@ -37,8 +38,11 @@ class History:
     def __getitem__(self, name: str) -> list[float]:
         return self.history[name]
 
-    def __contains__(self, name: object) -> bool:
-        return name in self.history
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.history)
+
+    def __len__(self) -> int:
+        return len(self.history)
 
     def __repr__(self) -> str:
         last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self.history.items())

@@ -166,6 +166,16 @@ def _build(model: Any, x: Any) -> Any:
     with no_grad():
         predictions = model.eval()(*_inputs(x))
     model.train()
+    name = type(model).__name__
+    if predictions is None:
+        msg = f"{name}.forward returned None. Does it end in return?"
+        raise ConfigError(msg)
+    if not model.parameters():
+        msg = (
+            f"{name} has no parameters to train. Make its layers in __init__, and keep each as an"
+            " attribute or in a list, where they are found; not in a dict, nor anew in forward."
+        )
+        raise ConfigError(msg)
     return predictions
 
 

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from xpnn import backend, io, losses, optim
+from xpnn.autograd.tensor import Tensor
 from xpnn.autograd.transforms import no_grad
 from xpnn.backend import unwrap
 from xpnn.data import Batches, as_arrays
-from xpnn.errors import ConfigError, DataError, ShapeError
+from xpnn.errors import ConfigError, DataError, GraphError, ShapeError
 from xpnn.layers.base import Layer
 from xpnn.layers.containers import Chain
 from xpnn.training.callbacks import Callback, EpochLines, ProgressBar
@@ -170,6 +171,12 @@ class Model(Layer):
         """Take one step on a batch; return loss and metrics as arrays on the device."""
         predictions = self(*x) if isinstance(x, tuple) else self(x)
         value = loss(predictions, y)
+        if not isinstance(value, Tensor):
+            msg = (
+                f"fit: the loss must be a Tensor, got {type(value).__name__}: forward and loss"
+                " compute with the functions of xpnn.ops, from which gradients come."
+            )
+            raise GraphError(msg)
         if math.prod(value.shape) != 1:
             msg = (
                 f"fit: the loss must be one number, got shape {tuple(value.shape)}. Let it return"
