@@ -19,7 +19,6 @@ LONGEST = 400
 # A module imports from its own room and from the rooms to its left (above it here).
 ORDER = [
     "errors",
-    "_typing",
     "_dtypes",
     "_names",
     "_libraries",
