@@ -142,8 +142,9 @@ def test_too_many_arrays_are_named_before_they_arrive() -> None:
 
 
 def test_keywords_are_not_handed_on() -> None:
-    with pytest.raises(TypeError, match="unexpected keyword argument 'mask'"):
-        layers.Chain([dense(2)])(make((2, 3)), mask=None)
+    message = "Sequential: mask: a chain hands no keyword arguments on"
+    with pytest.raises(ConfigError, match=message):
+        xpnn.Sequential([layers.LSTM(2)])(make((2, 3, 4)), mask=np.ones((2, 3), bool))
 
 
 def test_a_model_of_two_inputs_is_trained_from_a_tuple() -> None:

@@ -99,7 +99,13 @@ class Chain(_Numbered):
         self.members.append(layer)
         self._frozen = False  # those that are stay so by themselves
 
-    def forward(self, *inputs: Array) -> Array:
+    def forward(self, *inputs: Array, **options: Any) -> Array:
+        if options:
+            msg = (
+                f"{type(self).__name__}: {', '.join(options)}: a chain hands no keyword arguments"
+                " on, as it cannot tell to which of its layers. Write a Model with a forward."
+            )
+            raise ConfigError(msg)
         return _one_after_another(type(self).__name__, self.members, inputs)
 
     def _of(self, members: list[Layer]) -> Chain:
