@@ -75,8 +75,12 @@ def test_batches_take_lists_and_read_only_arrays() -> None:
         ),
         (lambda: split(fraction=0.5), DataError, "expected data, got no array"),
         (lambda: split(3, fraction=0.5), DataError, "there are no examples"),
-        (lambda: minibatches(None), DataError, "is numbers, got NoneType that holds object"),
-        (lambda: minibatches([[1], [1, 2]]), DataError, "an array, or lists of one length: "),
+        (lambda: minibatches(None), DataError, r"an array of numbers, got None\."),
+        (
+            lambda: minibatches([[1], [1, 2]]),
+            DataError,
+            "a list whose items have several shapes. Several inputs",
+        ),
         (lambda: Batches(np.ones(3), batch_size=1.5), ConfigError, "a whole number, .* got 1.5"),
         (lambda: one_hot([0], 2.5), ConfigError, "'classes' must be a whole number, .* got 2.5"),
         (

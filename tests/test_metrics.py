@@ -315,7 +315,7 @@ def test_regression_is_measured_too() -> None:
         (
             lambda: metrics.f1(np.ones((2, 1)), np.ones(2, int)),
             ShapeError,
-            r"f1: predictions have shape \(2, 1\), targets \(2,\); .* Reshape one of them",
+            r"f1: predictions have shape \(2, 1\), targets \(2,\); .* Write targets",
         ),
         (
             lambda: metrics.accuracy(np.ones((2, 3), complex), np.ones(2, int)),

@@ -281,12 +281,12 @@ def test_a_loss_that_is_no_number_stops_and_puts_good_weights_back() -> None:
         ),
         (
             lambda m, x, y: m.fit(x, y.astype(str)),
-            DTypeError,
+            DataError,
             "an array of numbers, got one of dtype <U",
         ),
-        (lambda m, x, y: m.fit(x, None), DTypeError, "an array of numbers, got None"),
-        (lambda m, x, y: m.predict("x"), DTypeError, r"an array of numbers, got a str\."),
-        (lambda m, x, y: m.fit({"x": x}, y), DTypeError, r"an array of numbers, got a dict\."),
+        (lambda m, x, y: m.fit(x, None), DataError, "an array of numbers, got None"),
+        (lambda m, x, y: m.predict("x"), DataError, r"an array of numbers, got a str\."),
+        (lambda m, x, y: m.fit({"x": x}, y), DataError, r"an array of numbers, got a dict\."),
         (
             lambda m, x, y: (m.compile(lambda p, t: 1.0), m.fit(x, y)),
             GraphError,

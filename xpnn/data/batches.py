@@ -9,7 +9,7 @@ import numpy as np  # what lies on the host is cut and shuffled there
 
 from xpnn import backend, random
 from xpnn._dtypes import as_dtype
-from xpnn.errors import ConfigError, DataError, DTypeError
+from xpnn.errors import ConfigError, DataError
 
 __all__ = ["Batches", "as_arrays", "minibatches", "split"]
 
@@ -34,12 +34,12 @@ def as_arrays(data: Any) -> Any:
         if not raw.ndim:
             what = "None" if data is None else f"a {type(data).__name__}"
             msg = f"expected an array of numbers, got {what}."
-            raise DTypeError(msg)
+            raise DataError(msg)
         msg = (
             f"expected an array of numbers, got one of dtype {raw.dtype}. Convert it: labels that"
             " are words, for example, with numpy.unique(labels, return_inverse=True)."
         )
-        raise DTypeError(msg)
+        raise DataError(msg)
     return raw
 
 
