@@ -10,8 +10,8 @@ from xpnn import functional as F
 from xpnn.backend import array_namespace
 from xpnn.errors import ConfigError, ShapeError
 from xpnn.layers.base import Layer, Parameter
-from xpnn.layers.dense import Dense, require_floats
-from xpnn.layers.sizes import integers
+from xpnn.layers.checks import integers, require_floats
+from xpnn.layers.dense import Dense
 
 __all__ = ["Activation", "Maxout", "PReLU", "Softmax"]
 

@@ -12,8 +12,8 @@ from xpnn._dtypes import as_dtype
 from xpnn.backend import array_namespace
 from xpnn.errors import ConfigError, DTypeError, ShapeError
 from xpnn.layers.base import Layer
-from xpnn.layers.dense import Dense, require_floats
-from xpnn.layers.sizes import integers
+from xpnn.layers.checks import integers, require_floats
+from xpnn.layers.dense import Dense
 
 __all__ = ["DotProductAttention", "MultiHeadAttention"]
 

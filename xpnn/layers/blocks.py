@@ -9,11 +9,10 @@ from xpnn.errors import ConfigError, ShapeError
 from xpnn.functional.convolution import convolve
 from xpnn.functional.pooling import pool
 from xpnn.layers.base import Layer
+from xpnn.layers.checks import integers, require_floats
 from xpnn.layers.conv import Conv1D, Conv2D, Convolution
-from xpnn.layers.dense import require_floats
 from xpnn.layers.images import channels_first, channels_last, example_shape, images
 from xpnn.layers.normalization import BatchNorm
-from xpnn.layers.sizes import integers
 from xpnn.primitives import pooling
 from xpnn.primitives.windows import as_tuple, resolve_padding
 

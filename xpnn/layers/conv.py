@@ -9,10 +9,9 @@ from xpnn.errors import ConfigError, ShapeError
 from xpnn.functional.convolution import convolve
 from xpnn.functional.transposed import check_transposed, convolve_transpose
 from xpnn.layers.base import Layer, Parameter
-from xpnn.layers.dense import require_floats
+from xpnn.layers.checks import integers, require_floats
 from xpnn.layers.images import channels_first, channels_last, example_shape, images
 from xpnn.layers.penalties import decay, decayed
-from xpnn.layers.sizes import integers
 from xpnn.primitives.convolution import swap_channels
 from xpnn.primitives.windows import as_tuple, resolve_padding
 

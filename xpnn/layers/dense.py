@@ -6,26 +6,14 @@ from typing import Any
 
 from xpnn import activations, initializers
 from xpnn import functional as F
-from xpnn._dtypes import as_dtype
-from xpnn.errors import ConfigError, DTypeError, ShapeError
+from xpnn.errors import ConfigError, ShapeError
 from xpnn.layers.base import Layer, Parameter
+from xpnn.layers.checks import integers, require_floats
 from xpnn.layers.penalties import decay, decayed
-from xpnn.layers.sizes import integers
 
-__all__ = ["Dense", "require_floats"]
+__all__ = ["Dense"]
 
 Array = Any
-
-
-def require_floats(who: str, x: Array) -> None:
-    """Raise an error if ``x`` does not hold floating-point numbers."""
-    dtype = as_dtype(x.dtype)
-    if not dtype.is_inexact:
-        msg = (
-            f"{who}: expected floating-point x, got {dtype}."
-            " Convert it, for example with xpnn.asarray(x, dtype='float32')."
-        )
-        raise DTypeError(msg)
 
 
 class Dense(Layer):

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 from xpnn import functional as F
 from xpnn.errors import ConfigError
 from xpnn.layers.base import Layer
-from xpnn.layers.dense import Dense, require_floats
+from xpnn.layers.checks import require_floats
+from xpnn.layers.dense import Dense
 
 __all__ = ["AlphaDropout", "DropConnect", "Dropout", "GaussianNoise"]
 

@@ -9,8 +9,7 @@ from xpnn import functional as F
 from xpnn._dtypes import as_dtype
 from xpnn.errors import ConfigError, ShapeError
 from xpnn.layers.base import Layer, Parameter
-from xpnn.layers.dense import require_floats
-from xpnn.layers.sizes import integers
+from xpnn.layers.checks import integers, require_floats
 
 __all__ = ["Embedding", "PositionalEncoding"]
 

@@ -10,8 +10,7 @@ from xpnn import activations
 from xpnn.backend import array_namespace
 from xpnn.errors import ConfigError, DTypeError, ShapeError
 from xpnn.layers.base import Layer
-from xpnn.layers.dense import require_floats
-from xpnn.layers.sizes import integers
+from xpnn.layers.checks import integers, require_floats
 
 __all__ = [
     "MERGES",

@@ -10,8 +10,7 @@ from xpnn import initializers
 from xpnn.backend import array_namespace, unwrap
 from xpnn.errors import ConfigError, ShapeError
 from xpnn.layers.base import Layer, Parameter
-from xpnn.layers.dense import require_floats
-from xpnn.layers.sizes import integers
+from xpnn.layers.checks import integers, require_floats
 
 __all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm"]
 

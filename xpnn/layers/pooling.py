@@ -8,7 +8,7 @@ from xpnn import functional as F
 from xpnn.errors import ShapeError
 from xpnn.functional.pooling import pool, pool_mode
 from xpnn.layers.base import Layer
-from xpnn.layers.dense import require_floats
+from xpnn.layers.checks import require_floats
 from xpnn.layers.images import channels_first, channels_last, example_shape, images
 from xpnn.primitives import pooling
 from xpnn.primitives.windows import as_tuple, resolve_padding

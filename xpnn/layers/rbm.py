@@ -10,7 +10,7 @@ from xpnn.autograd import Tensor, no_grad
 from xpnn.backend import array_namespace, unwrap
 from xpnn.errors import ConfigError
 from xpnn.layers.base import Parameter
-from xpnn.layers.sizes import integers
+from xpnn.layers.checks import integers
 from xpnn.layers.unsupervised import Unsupervised
 
 __all__ = ["RBM"]

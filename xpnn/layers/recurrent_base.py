@@ -9,8 +9,7 @@ from xpnn import functional as F
 from xpnn.backend import array_namespace, unwrap
 from xpnn.errors import ConfigError, ShapeError
 from xpnn.layers.base import Layer, Parameter
-from xpnn.layers.dense import require_floats
-from xpnn.layers.sizes import integers
+from xpnn.layers.checks import integers, require_floats
 from xpnn.primitives.recurrent_parts import require_mask, require_sequence, require_state
 
 __all__ = ["Cell", "Unrolled", "sequence_mask"]

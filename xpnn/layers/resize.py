@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from xpnn import functional as F
 from xpnn.functional.windows import interpolator
 from xpnn.layers.base import Layer
-from xpnn.layers.dense import require_floats
+from xpnn.layers.checks import require_floats
 from xpnn.layers.images import channels_first, channels_last, example_shape, images
 from xpnn.primitives.windows import as_pairs, as_tuple
 

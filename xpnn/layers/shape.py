@@ -10,7 +10,7 @@ from xpnn import activations
 from xpnn.backend import array_namespace
 from xpnn.errors import ConfigError, ShapeError
 from xpnn.layers.base import Layer
-from xpnn.layers.sizes import integers
+from xpnn.layers.checks import integers
 
 __all__ = ["ExpandDims", "Flatten", "Lambda", "Permute", "Reshape", "Squeeze"]
 

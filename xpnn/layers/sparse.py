@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from xpnn import backend, random
 from xpnn.backend import array_namespace, to_numpy, unwrap
 from xpnn.errors import ConfigError
+from xpnn.layers.checks import integers
 from xpnn.layers.dense import Dense
-from xpnn.layers.sizes import integers
 
 __all__ = ["SparseEvolution"]
 

@@ -8,9 +8,9 @@ from xpnn import functional as F
 from xpnn.errors import ShapeError
 from xpnn.layers.attention import MultiHeadAttention
 from xpnn.layers.base import Layer
-from xpnn.layers.dense import Dense, require_floats
+from xpnn.layers.checks import integers, require_floats
+from xpnn.layers.dense import Dense
 from xpnn.layers.normalization import LayerNorm
-from xpnn.layers.sizes import integers
 
 __all__ = ["TransformerDecoderLayer", "TransformerEncoderLayer"]
 

@@ -6,8 +6,7 @@ from typing import Any
 
 from xpnn.errors import ConfigError, ShapeError
 from xpnn.layers.base import Layer
-from xpnn.layers.dense import require_floats
-from xpnn.layers.sizes import integers
+from xpnn.layers.checks import integers, require_floats
 
 __all__ = ["Unsupervised"]
 

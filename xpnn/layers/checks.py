@@ -1,13 +1,16 @@
-"""Whole numbers among the arguments of layers: how many, and which axis."""
+"""What layers look at before they compute: arguments that are whole numbers, and dtypes."""
 
 from __future__ import annotations
 
 from numbers import Integral
 from typing import Any
 
-from xpnn.errors import ConfigError
+from xpnn._dtypes import as_dtype
+from xpnn.errors import ConfigError, DTypeError
 
-__all__ = ["integers"]
+__all__ = ["integers", "require_floats"]
+
+Array = Any
 
 
 def integers(who: str, least: int | None = 1, **given: Any) -> tuple[Any, ...]:
@@ -43,3 +46,14 @@ def integers(who: str, least: int | None = 1, **given: Any) -> tuple[Any, ...]:
             msg = f"{who}: {name!r} must {wanted}, got {value}."
             raise ConfigError(msg)
     return tuple(None if value is None else int(value) for value in given.values())
+
+
+def require_floats(who: str, x: Array) -> None:
+    """Raise an error if ``x`` does not hold floating-point numbers."""
+    dtype = as_dtype(x.dtype)
+    if not dtype.is_inexact:
+        msg = (
+            f"{who}: expected floating-point x, got {dtype}."
+            " Convert it, for example with xpnn.asarray(x, dtype='float32')."
+        )
+        raise DTypeError(msg)
