@@ -44,6 +44,7 @@ class Parts:
     # Which attributes hold parts, and whether they are lists of them, as a training step walks the
     # tree three times. Setting or deleting any attribute makes it None, to be found again.
     _places: tuple[tuple[str, bool], ...] | None = None
+    _nests: bool = True  # whether a layer can be among them; holds where `_places` is known
 
     # ------------------------------------------------------------------------------ parts
 
@@ -66,6 +67,9 @@ class Parts:
             ):
                 places.append((name, True))
         found = self.__dict__["_places"] = tuple(places)
+        self.__dict__["_nests"] = any(
+            several or isinstance(vars(self)[name], Parts) for name, several in places
+        )
         return found
 
     def _parts(self) -> Iterable[tuple[str, Any]]:
@@ -89,7 +93,8 @@ class Parts:
             if id(layer) not in seen:
                 seen.add(id(layer))
                 yield layer
-                stack += [part for _, part in layer._parts() if isinstance(part, Parts)][::-1]
+                if layer._nests or layer._places is None:
+                    stack += [part for _, part in layer._parts() if isinstance(part, Parts)][::-1]
 
     def _unbuilt(self) -> list[Any]:
         """Return the layers, of this and those inside, that have yet to make their parameters."""
