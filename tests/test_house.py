@@ -19,6 +19,7 @@ LONGEST = 400
 # A module imports from its own room and from the rooms to its left (above it here).
 ORDER = [
     "errors",
+    "_extras",
     "_dtypes",
     "_names",
     "_libraries",
@@ -38,7 +39,11 @@ ORDER = [
     "data",
     "datasets",
     "io",
+    "plot",
+    "callbacks",
     "training",
+    "search",
+    "sklearn",
     "zoo",
     "cli",
     "__main__",

@@ -11,8 +11,21 @@ from pathlib import Path
 import pytest
 
 import xpnn
+from xpnn._extras import require
+from xpnn.errors import MissingLibraryError
 
-LAZY = ("cupy", "torch", "jax", "array_api_strict", "numba", "matplotlib", "scipy", "pandas")
+LAZY = (
+    "cupy",
+    "torch",
+    "jax",
+    "array_api_strict",
+    "numba",
+    "matplotlib",
+    "scipy",
+    "pandas",
+    "sklearn",
+    "joblib",
+)
 
 
 def run(code: str) -> str:
@@ -79,3 +92,9 @@ def test_running_without_asserts_and_docstrings_works() -> None:
         [sys.executable, "-OO", "-c", code], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout.strip()) == (0, "6.0"), done.stderr
+
+
+def test_a_missing_library_is_named_with_the_line_that_brings_it() -> None:
+    with pytest.raises(MissingLibraryError, match=r"pictures needs no_such_library.*xpnn\[plot\]"):
+        require("no_such_library.pyplot", "plot", "pictures")
+    assert require("json", "plot", "pictures").loads("1") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xpnn import (
     activations,
+    callbacks,
     data,
     datasets,
     functional,
@@ -50,6 +51,7 @@ __all__ = [
     "array_namespace",
     "asarray",
     "available_devices",
+    "callbacks",
     "check_grad",
     "checkpoint",
     "data",

@@ -8,6 +8,7 @@ __all__ = [
     "DataError",
     "DeviceError",
     "GraphError",
+    "MissingLibraryError",
     "NonFiniteError",
     "ShapeError",
     "XpnnError",
@@ -44,3 +45,7 @@ class ConfigError(XpnnError, ValueError):
 
 class NonFiniteError(XpnnError, FloatingPointError):
     """A loss became NaN or infinite."""
+
+
+class MissingLibraryError(XpnnError, ImportError):
+    """An optional library is not installed; the message gives the pip line that brings it."""

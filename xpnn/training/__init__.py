@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xpnn.training.callbacks import Callback, EarlyStopping, ProgressBar
+from xpnn.callbacks import Callback, EarlyStopping, ProgressBar
 from xpnn.training.history import History
 from xpnn.training.model import Model, Sequential, load
 

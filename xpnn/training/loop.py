@@ -9,8 +9,9 @@ from typing import Any
 from xpnn import losses, metrics
 from xpnn.autograd.transforms import no_grad
 from xpnn.backend import unwrap
+from xpnn.callbacks import Callback
+from xpnn.callbacks.stopping import snapshot
 from xpnn.errors import ConfigError, NonFiniteError
-from xpnn.training.callbacks import Callback, snapshot
 from xpnn.training.history import History, Means
 
 __all__ = ["Run", "measure", "named_metrics", "run_epochs"]

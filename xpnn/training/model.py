@@ -11,11 +11,11 @@ from xpnn import backend, io, losses, optim
 from xpnn.autograd.tensor import Tensor
 from xpnn.autograd.transforms import no_grad
 from xpnn.backend import unwrap
+from xpnn.callbacks import Callback, EpochLines, ProgressBar
 from xpnn.data import Batches, as_arrays
 from xpnn.errors import ConfigError, DataError, GraphError, ShapeError
 from xpnn.layers.base import Layer
 from xpnn.layers.containers import Chain
-from xpnn.training.callbacks import Callback, EpochLines, ProgressBar
 from xpnn.training.history import History
 from xpnn.training.loop import Run, measure, named_metrics, run_epochs
 from xpnn.training.summary import summary

@@ -1,88 +1,15 @@
-"""What happens around the steps of a run: progress, early stopping, one's own."""
+"""Stopping before the last epoch."""
 
 from __future__ import annotations
 
 import math
-import sys
 from typing import Any
 
 from xpnn import backend
+from xpnn.callbacks.base import Callback
 from xpnn.errors import ConfigError
 
-__all__ = ["Callback", "EarlyStopping", "EpochLines", "ProgressBar", "snapshot"]
-
-
-class Callback:
-    """Base of callbacks: override what is needed.
-
-    ``run`` is what the methods are given: ``run.model``, ``run.epoch``, ``run.step`` (counted over
-    all epochs), ``run.epochs``, ``run.steps_per_epoch`` (None if unknown), and ``run.stop``, which
-    a callback sets to True to end training after the epoch.
-    """
-
-    def on_train_begin(self, run: Any) -> None:
-        """Prepare, before the first epoch."""
-
-    def on_epoch_begin(self, run: Any) -> None:
-        """Prepare, before the first step of an epoch."""
-
-    def on_step_end(self, run: Any, values: dict[str, Any]) -> None:
-        """See the loss and metrics of a step: arrays on the device."""
-
-    def on_epoch_end(self, run: Any, values: dict[str, float]) -> None:
-        """See the means of an epoch, with ``val_`` for those on validation data."""
-
-    def on_train_end(self, run: Any) -> None:
-        """Clean up; called also when training fails."""
-
-
-class ProgressBar(Callback):
-    """A bar with loss, metrics and the time left; nothing when the output is not a terminal."""
-
-    def __init__(self, every: float = 0.1) -> None:
-        self.every = every
-        self.bar: Any = None
-
-    def on_epoch_begin(self, run: Any) -> None:
-        if not sys.stderr.isatty():
-            return
-        from tqdm import tqdm
-
-        self.bar = tqdm(
-            total=run.steps_per_epoch,
-            desc=f"epoch {run.epoch + 1}/{run.epochs}",
-            unit="step",
-            mininterval=self.every,
-        )
-
-    def on_step_end(self, run: Any, values: dict[str, Any]) -> None:
-        # Values are read, which makes the device wait, only when the bar is drawn.
-        if self.bar is not None and self.bar.update():
-            self.bar.set_postfix(_rounded({k: float(v) for k, v in values.items()}), refresh=False)
-
-    def on_epoch_end(self, run: Any, values: dict[str, float]) -> None:
-        if self.bar is not None:
-            self.bar.set_postfix(_rounded(values))
-            self.bar.close()
-            self.bar = None
-
-    def on_train_end(self, run: Any) -> None:
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
-
-
-def _rounded(values: dict[str, float]) -> dict[str, str]:
-    return {name: f"{value:.4g}" for name, value in values.items()}
-
-
-class EpochLines(Callback):
-    """A line an epoch, for logs."""
-
-    def on_epoch_end(self, run: Any, values: dict[str, float]) -> None:
-        parts = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
-        print(f"epoch {run.epoch + 1}/{run.epochs}  {parts}", flush=True)
-
+__all__ = ["EarlyStopping", "snapshot"]
 
 _GROW = ("acc", "f1", "precision", "r2", "recall", "top_k")  # metrics that are better when larger
 
@@ -105,7 +32,7 @@ class EarlyStopping(Callback):
 
     Examples
     --------
-    >>> from xpnn.training import EarlyStopping
+    >>> from xpnn.callbacks import EarlyStopping
     >>> stop = EarlyStopping("val_accuracy", patience=5)
     """
 

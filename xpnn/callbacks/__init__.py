@@ -1,0 +1,9 @@
+"""Callbacks: what happens around the steps of a run."""
+
+from __future__ import annotations
+
+from xpnn.callbacks.base import Callback
+from xpnn.callbacks.progress import EpochLines, ProgressBar
+from xpnn.callbacks.stopping import EarlyStopping
+
+__all__ = ["Callback", "EarlyStopping", "EpochLines", "ProgressBar"]
