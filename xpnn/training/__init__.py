@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from xpnn.callbacks import Callback, EarlyStopping, ProgressBar
 from xpnn.training.history import History
-from xpnn.training.model import Model, Sequential, load
+from xpnn.training.model import Model, Sequential
+from xpnn.training.saving import load
 
 __all__ = [
     "Callback",

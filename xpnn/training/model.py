@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from xpnn import backend, io, losses, optim
+from xpnn import backend, losses, optim
 from xpnn.autograd.tensor import Tensor
 from xpnn.autograd.transforms import no_grad
 from xpnn.backend import unwrap
@@ -18,14 +17,15 @@ from xpnn.layers.base import Layer
 from xpnn.layers.containers import Chain
 from xpnn.training.history import History
 from xpnn.training.loop import Run, measure, named_metrics, run_epochs
+from xpnn.training.saving import Saveable
 from xpnn.training.summary import summary
 
-__all__ = ["Model", "Sequential", "load"]
+__all__ = ["Model", "Sequential"]
 
 Array = Any
 
 
-class Model(Layer):
+class Model(Saveable, Layer):
     """A layer that can be trained.
 
     Write ``__init__`` (the layers) and ``forward``; the rest is here.
@@ -250,17 +250,6 @@ class Model(Layer):
         print(text)
         return text
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write architecture, parameters and buffers to one ``.safetensors`` file, atomically.
-
-        A model of a class of one's own is loaded again where that class is defined, under its name.
-        """
-        if not self.parameters():
-            msg = "save: the model has no parameters yet. Call it once, or fit it, to build it."
-            raise DataError(msg)
-        self._complete()
-        io.write(path, self.state_dict(), {"model": self.to_config()})
-
 
 class Sequential(Chain, Model):
     """Layers one after another, as a model that can be trained.
@@ -275,37 +264,6 @@ class Sequential(Chain, Model):
     >>> from xpnn import layers
     >>> model = xpnn.Sequential([layers.Dense(500, activation="relu"), layers.Dense(10)])
     """
-
-
-def load(path: str | os.PathLike[str], *, device: Any = None) -> Any:
-    """Rebuild a model that ``model.save`` wrote.
-
-    It predicts at once. Loss, optimizer and metrics are not in the file: ``compile`` it to train it
-    further or to evaluate it.
-
-    Parameters
-    ----------
-    path : path
-    device : str or Device, optional
-        Where the parameters go; the default device if not given.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    DataError
-        If the file is damaged or is not a model of xpnn.
-    ConfigError
-        If the model is of a class of one's own that has not been defined.
-    """
-    arrays, config = io.read(path)
-    if not isinstance(config, dict) or "model" not in config:
-        msg = f"{path}: this file holds no model."
-        raise DataError(msg)
-    with backend.device(device or backend.get_device()):
-        model = Layer.from_config(config["model"])
-        model.load_state_dict(arrays)
-    return model
 
 
 def _split_tail(x: Any, y: Any, fraction: float) -> tuple[Any, Any]:
