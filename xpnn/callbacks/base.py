@@ -2,18 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-__all__ = ["Callback"]
+from xpnn.errors import ConfigError
+
+__all__ = ["Callback", "grows"]
+
+# Metrics that are better when larger.
+_GROW = ("acc", "f1", "precision", "r2", "recall", "top_k")
 
 
 class Callback:
     """Base of callbacks: override what is needed.
 
-    ``run`` is what the methods are given: ``run.model``, ``run.epoch``, ``run.step`` (counted over
-    all epochs), ``run.epochs``, ``run.steps_per_epoch`` (None if unknown), and ``run.stop``, which
-    a callback sets to True to end training after the epoch.
+    ============================ ==================================================================
+    method                       called
+    ============================ ==================================================================
+    on_train_begin(run)          before the first epoch; after a resume too, with the state loaded
+    on_epoch_begin(run)          before the first step of an epoch, and where a resumed run goes on
+    on_step_end(run, values)     after every step: loss and metrics, arrays on the device
+    on_validation_end(run, v)    after validation data was measured, before what follows it
+    on_epoch_end(run, values)    with the means of the epoch: floats, with ``val_`` on validation
+    on_error(run, error)         when something was raised; returns True if training just ends
+    on_train_end(run)            at the end, however it came about
+    ============================ ==================================================================
+
+    To read a value of ``on_step_end`` makes the device wait, so do it rarely. Validation within an
+    epoch comes before ``on_step_end`` of the step after which it is done.
+
+    ``run`` is what the methods are given. It has ``model``; ``epochs`` and ``epoch``, counted from
+    0; ``step``, the steps of the optimizer done so far over all epochs; ``batch``, the batches of
+    this epoch so far; ``steps_per_epoch``, None if unknown; ``history``; ``resumed``, whether it
+    goes on from a checkpoint; ``interrupted``, by Ctrl-C; and ``stop``, which a callback sets to
+    True to end training after this step. An epoch that is ended so counts; one that was interrupted
+    does not: its means are in the history, but ``on_epoch_end`` is not called.
+
+    What a callback remembers between calls, and a resumed run must know, it gives in ``state_dict``
+    and takes back in ``load_state_dict``.
+
+    Examples
+    --------
+    >>> from xpnn.callbacks import Callback
+    >>> class Goal(Callback):
+    ...     def on_epoch_end(self, run, values):
+    ...         run.stop = values["loss"] < 0.1
     """
+
+    rank: ClassVar[int] = 0  # those of a higher rank are called later
 
     def on_train_begin(self, run: Any) -> None:
         """Prepare, before the first epoch."""
@@ -24,8 +60,30 @@ class Callback:
     def on_step_end(self, run: Any, values: dict[str, Any]) -> None:
         """See the loss and metrics of a step: arrays on the device."""
 
+    def on_validation_end(self, run: Any, values: dict[str, float]) -> None:
+        """See loss and metrics on validation data, named with ``val_``."""
+
     def on_epoch_end(self, run: Any, values: dict[str, float]) -> None:
         """See the means of an epoch, with ``val_`` for those on validation data."""
 
+    def on_error(self, run: Any, error: Exception) -> bool:
+        """See what was raised; return True if it is dealt with, and training ends quietly."""
+        return False
+
     def on_train_end(self, run: Any) -> None:
         """Clean up; called also when training fails."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run must know: JSON values, and arrays, by name."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what :meth:`state_dict` gave; arrays come back as NumPy's."""
+
+
+def grows(monitor: str, mode: str, who: str) -> bool:
+    """Return whether a value of this name is better when it is larger."""
+    if mode not in ("auto", "min", "max"):
+        msg = f"{who}: 'mode' must be 'auto', 'min' or 'max', got {mode!r}."
+        raise ConfigError(msg)
+    return mode == "max" or (mode == "auto" and any(name in monitor for name in _GROW))

@@ -3,18 +3,58 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from xpnn import backend
-from xpnn.callbacks.base import Callback
+from xpnn.callbacks.base import Callback, grows
 from xpnn.errors import ConfigError
 
-__all__ = ["EarlyStopping", "snapshot"]
-
-_GROW = ("acc", "f1", "precision", "r2", "recall", "top_k")  # metrics that are better when larger
+__all__ = ["EarlyStopping", "IterationPatience", "monitored", "snapshot"]
 
 
-class EarlyStopping(Callback):
+class _Best(Callback):
+    """What remembers the best value of a run, and the weights that went with it."""
+
+    def __init__(self, monitor: str, mode: str, restore_best: bool) -> None:
+        self.monitor, self.restore_best = monitor, restore_best
+        self.sign = 1 if grows(monitor, mode, type(self).__name__) else -1
+        self._forget()
+
+    def _forget(self) -> None:
+        self.best, self.best_epoch, self.best_step = -math.inf, -1, 0
+        self.best_state: dict[str, Any] | None = None
+
+    def on_train_begin(self, run: Any) -> None:
+        if not run.resumed:
+            self._forget()
+
+    def on_train_end(self, run: Any) -> None:
+        if self.best_state is not None:
+            run.model.load_state_dict(self.best_state)
+
+    def _keep(self, run: Any, score: float) -> None:
+        self.best, self.best_epoch, self.best_step = score, run.epoch, run.step
+        if self.restore_best:
+            self.best_state = snapshot(run.model)
+
+    def state_dict(self) -> dict[str, Any]:
+        best = None if math.isinf(self.best) else self.best
+        numbers = {"best": best, "best_epoch": self.best_epoch, "best_step": self.best_step}
+        return numbers | {f"weights/{name}": x for name, x in (self.best_state or {}).items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.best = -math.inf if state["best"] is None else state["best"]
+        self.best_epoch, self.best_step = state["best_epoch"], state["best_step"]
+        weights = {
+            name.removeprefix("weights/"): x
+            for name, x in state.items()
+            if name.startswith("weights/")
+        }
+        self.best_state = weights or None
+
+
+class EarlyStopping(_Best):
     """Stop when a value has not improved for some epochs.
 
     Parameters
@@ -30,6 +70,11 @@ class EarlyStopping(Callback):
     restore_best : bool
         Whether the weights of the best epoch are put back at the end.
 
+    Attributes
+    ----------
+    best_epoch, best_step : int
+        When the value was best; the epoch is counted from 0, the steps are those done by then.
+
     Examples
     --------
     >>> from xpnn.callbacks import EarlyStopping
@@ -44,39 +89,126 @@ class EarlyStopping(Callback):
         mode: str = "auto",
         restore_best: bool = True,
     ) -> None:
-        if mode not in ("auto", "min", "max"):
-            msg = f"EarlyStopping: 'mode' must be 'auto', 'min' or 'max', got {mode!r}."
-            raise ConfigError(msg)
-        if patience < 0:
-            msg = f"EarlyStopping: 'patience' must not be negative, got {patience}."
-            raise ConfigError(msg)
-        self.monitor, self.patience, self.min_delta = monitor, patience, min_delta
-        grows = mode == "max" or (mode == "auto" and any(name in monitor for name in _GROW))
-        self.sign = 1 if grows else -1
-        self.restore_best = restore_best
-
-    def on_train_begin(self, run: Any) -> None:
-        self.best, self.best_epoch = -math.inf, -1
-        self.best_state: dict[str, Any] | None = None
+        super().__init__(monitor, mode, restore_best)
+        _not_negative(self, patience=patience, min_delta=min_delta)
+        self.patience, self.min_delta = patience, min_delta
 
     def on_epoch_end(self, run: Any, values: dict[str, float]) -> None:
-        if self.monitor not in values:
-            msg = (
-                f"EarlyStopping: there is no value {self.monitor!r}; there are"
-                f" {', '.join(values)}. Is validation data missing?"
-            )
-            raise ConfigError(msg)
-        score = self.sign * values[self.monitor]
+        score = self.sign * monitored(self, self.monitor, values)
         if score > self.best + self.min_delta:
-            self.best, self.best_epoch = score, run.epoch
-            if self.restore_best:
-                self.best_state = snapshot(run.model)
+            self._keep(run, score)
         elif run.epoch - self.best_epoch >= self.patience:
             run.stop = True
 
-    def on_train_end(self, run: Any) -> None:
-        if self.best_state is not None:
-            run.model.load_state_dict(self.best_state)
+
+class IterationPatience(_Best):
+    r"""Stop when a value has not improved for some steps: patience that grows with success.
+
+    A value is looked at after every validation (of one without ``val_``, after every epoch). One
+    that is better than the best so far by the factor ``threshold`` raises the patience:
+
+    .. math:: v_k < \theta\, v_\text{best} \;\Rightarrow\; p \leftarrow \max(p, a\, k), \qquad
+              k \ge p \;\Rightarrow\; \text{stop}
+
+    with k the steps done. So a run that improves late goes on for long, one that never does ends
+    after the first patience. For values that grow, the error :math:`1 - v` is what has to fall:
+    they must be fractions, as accuracies are.
+
+    Parameters
+    ----------
+    monitor : str
+    patience : int
+        Steps that are done in any case.
+    factor : float
+        The a: how much longer to wait, in multiples of the steps done at an improvement.
+    threshold : float
+        The theta, in (0, 1].
+    mode : {"auto", "min", "max"}
+    restore_best : bool
+        Whether the weights of the best value (any better one, not only those by the factor) are put
+        back at the end.
+
+    Notes
+    -----
+    The rule of yadll, and of the deeplearning.net tutorials before it.
+
+    Examples
+    --------
+    >>> from xpnn.callbacks import IterationPatience
+    >>> stop = IterationPatience("val_error", patience=5000)
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        patience: int = 5000,
+        factor: float = 2.0,
+        threshold: float = 0.995,
+        mode: str = "auto",
+        restore_best: bool = True,
+    ) -> None:
+        super().__init__(monitor, mode, restore_best)
+        _not_negative(self, patience=patience)
+        if not factor >= 1 or not 0 < threshold <= 1:
+            msg = (
+                "IterationPatience: 'factor' must be at least 1 and 'threshold' in (0, 1], got"
+                f" {factor} and {threshold}."
+            )
+            raise ConfigError(msg)
+        self.start, self.factor, self.threshold = patience, factor, threshold
+        self.patience: float = patience
+
+    def on_train_begin(self, run: Any) -> None:
+        super().on_train_begin(run)
+        if not run.resumed:
+            self.patience = self.start
+
+    def on_validation_end(self, run: Any, values: dict[str, float]) -> None:
+        if self.monitor.startswith("val_"):
+            self._look(run, values)
+
+    def on_epoch_end(self, run: Any, values: dict[str, float]) -> None:
+        if not self.monitor.startswith("val_"):
+            self._look(run, values)
+        else:
+            monitored(self, self.monitor, values)  # there may be no validation
+
+    def on_step_end(self, run: Any, values: dict[str, Any]) -> None:
+        if run.step >= self.patience:
+            run.stop = True
+
+    def _look(self, run: Any, values: dict[str, float]) -> None:
+        value = monitored(self, self.monitor, values)
+        error, best = (value, -self.best) if self.sign < 0 else (1 - value, 1 - self.best)
+        if error < self.threshold * best:
+            self.patience = max(self.patience, self.factor * run.step)
+        if self.sign * value > self.best:
+            self._keep(run, self.sign * value)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "patience": self.patience}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.patience = state["patience"]
+
+
+def _not_negative(owner: Any, **values: float) -> None:
+    for name, value in values.items():
+        if not value >= 0:
+            msg = f"{type(owner).__name__}: {name!r} must not be negative, got {value}."
+            raise ConfigError(msg)
+
+
+def monitored(owner: Any, monitor: str, values: Mapping[str, float]) -> float:
+    """Return a value by its name."""
+    if monitor not in values:
+        msg = (
+            f"{type(owner).__name__}: there is no value {monitor!r}; there are"
+            f" {', '.join(values)}. Is validation data missing?"
+        )
+        raise ConfigError(msg)
+    return values[monitor]
 
 
 def snapshot(model: Any) -> dict[str, Any]:

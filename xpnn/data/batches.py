@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np  # what lies on the host is cut and shuffled there
 
@@ -11,7 +11,7 @@ from xpnn import backend, random
 from xpnn._dtypes import as_dtype
 from xpnn.errors import ConfigError, DataError
 
-__all__ = ["Batches", "as_arrays", "minibatches", "split"]
+__all__ = ["Batch", "Batches", "as_arrays", "minibatches", "moved", "split"]
 
 Array = Any
 
@@ -41,6 +41,46 @@ def as_arrays(data: Any) -> Any:
         )
         raise DataError(msg)
     return raw
+
+
+class Batch(NamedTuple):
+    """Some examples: inputs, targets if there are any, and a weight for each if they have some.
+
+    Attributes
+    ----------
+    x : array or tuple of arrays
+        Inputs, examples along the first axis.
+    y : array, tuple of arrays or None
+        Targets.
+    weight : array or None
+        Of shape (N,), or that of the values of the loss.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnn.data import Batch
+    >>> Batch(np.zeros((5, 2)), np.arange(5)).examples
+    5
+    """
+
+    x: Any
+    y: Any = None
+    weight: Any = None
+
+    @property
+    def examples(self) -> int:
+        """How many examples there are."""
+        return int((self.x[0] if isinstance(self.x, tuple) else self.x).shape[0])
+
+
+def moved(x: Any, device: Any = None, dtype: Any = None) -> Any:
+    """Return arrays on a device, those of floating-point numbers in a dtype; a tuple as a tuple."""
+    if x is None:
+        return None
+    if isinstance(x, tuple):
+        return tuple(moved(part, device, dtype) for part in x)
+    floats = dtype is not None and as_dtype(x.dtype).kind == "f"
+    return backend.asarray(x, device=device, dtype=dtype if floats else None)
 
 
 class Batches:
@@ -107,18 +147,23 @@ class Batches:
         return -(-self.examples // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return self.pass_from(0)
+
+    def pass_from(self, start: int) -> Iterator[tuple[Any, ...]]:
+        """Return a pass that leaves out the first batches; its order is drawn at once."""
         order = None
         if self.shuffle:
             order = random.get_rng().permutation(self.examples, device="cpu")
-        for start in range(0, self.examples, self.batch_size):
-            # array_api_strict takes no slice beyond the end
-            rows: Any = slice(start, min(start + self.batch_size, self.examples))
-            if order is not None:
-                rows = order[rows]
-            yield tuple(
-                tuple(self._cut(p, rows) for p in parts) if is_tuple else self._cut(parts[0], rows)
-                for parts, is_tuple in zip(self.arrays, self._is_tuple, strict=True)
-            )
+        return (self._batch(i, order) for i in range(start, len(self)))
+
+    def _batch(self, i: int, order: Any) -> tuple[Any, ...]:
+        # array_api_strict takes no slice beyond the end
+        first, end = i * self.batch_size, min((i + 1) * self.batch_size, self.examples)
+        rows: Any = slice(first, end) if order is None else order[first:end]
+        return tuple(
+            tuple(self._cut(p, rows) for p in parts) if is_tuple else self._cut(parts[0], rows)
+            for parts, is_tuple in zip(self.arrays, self._is_tuple, strict=True)
+        )
 
     def _cut(self, x: Array, rows: Any) -> Array:
         if isinstance(rows, slice) or isinstance(x, np.ndarray):
@@ -126,8 +171,7 @@ class Batches:
         else:
             xp = backend.array_namespace(x)
             cut = xp.take(x, backend.to_device(rows, backend.device_of(x)), axis=0)
-        dtype = self.dtype if self.dtype is not None and as_dtype(cut.dtype).kind == "f" else None
-        return backend.asarray(cut, device=self.device, dtype=dtype)
+        return moved(cut, self.device, self.dtype)
 
 
 def split(*arrays: Any, fraction: float, shuffle: bool = True) -> tuple[Any, ...]:

@@ -15,6 +15,10 @@ class History(Mapping[str, list[float]]):
     ----------
     history : dict of lists
         The values, by name.
+    epochs : int
+        How many there are.
+    validations : list of dict
+        What validation within epochs measured, with the ``step`` at which it did.
 
     Examples
     --------
@@ -28,6 +32,7 @@ class History(Mapping[str, list[float]]):
     def __init__(self) -> None:
         self.history: dict[str, list[float]] = {}
         self.epochs = 0
+        self.validations: list[dict[str, float]] = []
 
     def append(self, values: dict[str, float]) -> None:
         """Add the values of one epoch."""
@@ -53,16 +58,28 @@ class Means:
     """Means over examples of values that stay on their device until they are read."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, Any] = {}
-        self._count = 0
+        self.sums: dict[str, Any] = {}
+        self.examples = 0
+        self.weight: Any = 0.0
 
-    def add(self, values: dict[str, Any], examples: int) -> None:
-        """Add values that are means over ``examples``."""
-        self._count += examples
+    def add(self, values: dict[str, Any], examples: int, weight: Any = None) -> None:
+        """Add values that are means over ``examples``; losses, of so much weight in all."""
+        self.examples += examples
+        weight = examples if weight is None else weight
+        self.weight = self.weight + weight
         for name, value in values.items():
-            part = value * examples
-            self._sums[name] = part if name not in self._sums else self._sums[name] + part
+            part = value * (weight if _is_loss(name) else examples)
+            self.sums[name] = part if name not in self.sums else self.sums[name] + part
 
     def read(self) -> dict[str, float]:
-        """Fetch the means to the host."""
-        return {name: float(total) / self._count for name, total in self._sums.items()}
+        """Fetch the means to the host; 0 where nothing had a weight."""
+        weight = float(self.weight)
+        counts = {True: weight, False: self.examples}
+        return {
+            name: float(total) / counts[_is_loss(name)] if counts[_is_loss(name)] else 0.0
+            for name, total in self.sums.items()
+        }
+
+
+def _is_loss(name: str) -> bool:
+    return name == "loss" or name.endswith("_loss")

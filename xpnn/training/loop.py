@@ -2,197 +2,201 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+import signal
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
-from xpnn import losses, metrics
+from xpnn import random
 from xpnn.autograd.transforms import no_grad
-from xpnn.backend import unwrap
-from xpnn.callbacks import Callback
-from xpnn.callbacks.stopping import snapshot
-from xpnn.errors import ConfigError, NonFiniteError
+from xpnn.backend import array_namespace, unwrap
+from xpnn.data import Batch
 from xpnn.training.history import History, Means
+from xpnn.training.run import Run
+from xpnn.training.sources import Source
 
-__all__ = ["Run", "measure", "named_metrics", "run_epochs"]
-
-_SNAPSHOT_EVERY = 50  # steps; a copy of the weights costs about a tenth of a step
-
-
-class Run:
-    """The state of a training run, as callbacks see it."""
-
-    def __init__(self, model: Any, batches: Any, epochs: int) -> None:
-        self.model = model
-        self.batches = batches
-        self.epochs = epochs
-        self.epoch = 0
-        self.step = 0
-        self.steps_per_epoch = len(batches) if hasattr(batches, "__len__") else None
-        self.stop = False
-        self.history = History()
-
-    def targets(self) -> tuple[Any, ...]:
-        """Return the arrays of all targets."""
-        arrays: Any = getattr(self.batches, "arrays", ())
-        return arrays[-1] if len(arrays) > 1 else ()
+__all__ = ["measure", "train"]
 
 
-class _Guard:
-    """Stops a run whose loss is no number any more, and puts the last good weights back.
+def train(run: Run) -> History:
+    """Train for the epochs of a run and return the history."""
+    begun: list[Any] = []
+    try:
+        for callback in run.callbacks:
+            begun.append(callback)
+            callback.on_train_begin(run)
+        with _interrupts(run):
+            # A run that was stopped within an epoch, and resumed there, has yet to end it.
+            while run.epoch < run.epochs and not run.interrupted and (run.batch or not run.stop):
+                _epoch(run)
+    except KeyboardInterrupt:  # a second one, or one that came to no main thread
+        run.stop = run.interrupted = True
+    except Exception as error:
+        if not run.deal_with(error):
+            raise
+    finally:
+        run.source.close()
+        _end(run, begun)
+    return run.history
 
-    The loss is read two steps late: by then a GPU has computed it, and nobody waits.
+
+def _end(run: Run, callbacks: list[Any]) -> None:
+    """Let all callbacks clean up, also when one of them fails."""
+    if callbacks:
+        try:
+            callbacks[0].on_train_end(run)
+        finally:
+            _end(run, callbacks[1:])
+
+
+def _epoch(run: Run) -> None:
+    model = run.model.train()
+    run.epoch_ended = False
+    run.call("on_epoch_begin")
+    with closing(_steps(run)) as steps:
+        for values, loss in steps if not run.stop else ():
+            for optimizer in model.optimizers.values():
+                optimizer.observe(loss, "step")
+            run.guard.after(run.step, run.epoch, loss)
+            run.step += 1
+            if run.validate_every and run.step % run.validate_every == 0:
+                found = _validate(run)
+                run.history.validations.append({"step": run.step, **found})
+            run.call("on_step_end", values)
+            if run.stop:
+                break
+    run.guard.finish()
+    values = run.means.read()
+    if run.interrupted:
+        run.history.append(values)
+        return
+    if run.validation is not None:
+        values |= _validate(run)
+    for optimizer in model.optimizers.values():
+        optimizer.observe(values.get("val_loss", values["loss"]), "epoch")
+    run.history.append(values)
+    run.epoch_ended = True
+    run.call("on_epoch_end", values)
+    run.epoch += 1
+    run.batch, run.means, run.epoch_ended = 0, Means(), False
+
+
+def _steps(run: Run) -> Generator[tuple[dict[str, Any], Any], None, None]:
+    """Take the steps of an epoch; yield what each reports, and its loss."""
+    model, accumulated = run.model, _Accumulated(run.model)
+    with closing(run.source.epoch(run.batch)) as batches:  # type: ignore[type-var]
+        for batch in batches:
+            if not run.looked:
+                model._look_at(batch, run.source.targets)
+                run.looked = True
+            if not accumulated.batches:
+                run.guard.before(run.step)
+            run.batch += 1
+            weight = _total(batch.weight)
+            if run.accumulate == 1:
+                values = model.train_step(batch)
+                run.means.add(values, batch.examples, weight)
+                yield values, values["loss"]
+                continue
+            run.means.add(accumulated.add(batch, weight), batch.examples, weight)
+            if accumulated.batches == run.accumulate:
+                values = accumulated.step()
+                yield values, values["loss"]
+    if accumulated.batches:  # the last of an epoch
+        values = accumulated.step()
+        yield values, values["loss"]
+
+
+class _Accumulated:
+    r"""Gradients of several batches for one step, that of their examples together.
+
+    .. math:: g = \frac{\sum_b n_b\, g_b}{\sum_b n_b}
+
+    with n the examples of a batch or, if they have weights, the sum of those.
     """
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self.waiting: list[tuple[int, int, Any]] = []
-        self.good: tuple[int, Any] | None = None
-        self.candidate: tuple[int, Any] | None = None
+        self.batches = 0
+        self._means, self._total = Means(), 0.0
 
-    def before(self, step: int) -> None:
-        """Copy the weights now and then; they are good once their own loss turns out finite."""
-        if step % _SNAPSHOT_EVERY == 0 and self.candidate is None:
-            self.candidate = (step, snapshot(self.model))
+    def add(self, batch: Batch, weight: Any) -> dict[str, Any]:
+        """Add the gradients of a batch; return what is reported of it."""
+        size = batch.examples if weight is None else weight
+        values = self.model.add_gradients(batch, size)
+        self._means.add(values, batch.examples, weight)
+        self._total = self._total + size
+        self.batches += 1
+        return values
 
-    def after(self, step: int, epoch: int, loss: Any) -> None:
-        """Note a loss, and look at an older one."""
-        self.waiting.append((step, epoch, loss))
-        if len(self.waiting) > 2:
-            self._look(*self.waiting.pop(0))
-
-    def finish(self) -> None:
-        """Look at the losses that are left."""
-        while self.waiting:
-            self._look(*self.waiting.pop(0))
-
-    def _look(self, step: int, epoch: int, loss: Any) -> None:
-        value = float(loss)
-        if math.isfinite(value):
-            if self.candidate is not None and self.candidate[0] == step:
-                self.good, self.candidate = self.candidate, None
-            return
-        if self.good is not None:
-            self.model.load_state_dict(self.good[1])
-            kept = f"The weights of before step {self.good[0] + 1} were put back."
-        else:
-            if self.candidate is not None:
-                self.model.load_state_dict(self.candidate[1])
-            kept = "The weights are the initial ones."
-        msg = (
-            f"the loss became {value} at step {step + 1} (epoch {epoch + 1}). {kept} Usual causes:"
-            " a learning rate that is too high, or NaN or infinite values in the data."
-        )
-        raise NonFiniteError(msg)
+    def step(self) -> dict[str, Any]:
+        """Take the step, and start anew."""
+        total = self._total
+        for p in self.model.parameters():
+            if p.grad is not None:
+                p.grad = p.grad / total
+        self.model.optimizer.step(self.model)
+        values = {
+            name: value / (total if name.endswith("loss") else self._means.examples)
+            for name, value in self._means.sums.items()
+        }
+        self.batches, self._means, self._total = 0, Means(), 0.0
+        return values
 
 
-def run_epochs(
-    run: Run, loss: Any, measures: dict[str, Any], validation: Any, callbacks: Sequence[Callback]
-) -> History:
-    """Train for ``run.epochs`` epochs and return the history."""
-    model = run.model
-    try:
-        for callback in callbacks:
-            callback.on_train_begin(run)
-        guard = _Guard(model)
-        while run.epoch < run.epochs and not run.stop:
-            for callback in callbacks:
-                callback.on_epoch_begin(run)
-            values = _epoch(run, loss, measures, guard, callbacks)
-            if validation is not None:
-                found = measure(model, validation, loss, measures)
-                values |= {f"val_{name}": value for name, value in found.items()}
-            run.history.append(values)
-            model.optimizer.observe(values.get("val_loss", values["loss"]), "epoch")
-            for callback in callbacks:
-                callback.on_epoch_end(run, values)
-            run.epoch += 1
-    finally:
-        for callback in callbacks:
-            callback.on_train_end(run)
-    return run.history
+def _total(weight: Any) -> Any:
+    return None if weight is None else array_namespace(weight).sum(weight)
 
 
-def _epoch(
-    run: Run, loss: Any, measures: dict[str, Any], guard: _Guard, callbacks: Sequence[Callback]
-) -> dict[str, float]:
-    model = run.model.train()
-    means = Means()
-    for x, y in run.batches:
-        if run.step == 0:
-            predictions = _build(model, x)
-            for targets in run.targets():
-                losses.check_targets(loss, targets, predictions)
-        guard.before(run.step)
-        values = model.train_step(x, y, loss, measures)
-        model.optimizer.observe(values["loss"], "step")
-        means.add(values, _examples(y))
-        guard.after(run.step, run.epoch, values["loss"])
-        for callback in callbacks:
-            callback.on_step_end(run, values)
-        run.step += 1
-    guard.finish()
-    return means.read()
+def _validate(run: Run) -> dict[str, float]:
+    """Measure validation data, once a step, and show it to the callbacks."""
+    if run.validated is None or run.validated[0] != run.step:
+        found = measure(run.model, run.validation)  # type: ignore[arg-type]
+        run.validated = run.step, {f"val_{name}": value for name, value in found.items()}
+        run.call("on_validation_end", dict(run.validated[1]))
+    return dict(run.validated[1])
 
 
-def measure(model: Any, batches: Iterable[Any], loss: Any, measures: dict[str, Any]) -> Any:
-    """Return the means of loss and metrics over batches, in prediction mode."""
+def measure(model: Any, source: Source) -> dict[str, float]:
+    """Return the means of loss and metrics over the batches of an epoch, in prediction mode."""
     was_training = model.training
     model.eval()
     means = Means()
+    rng = random.get_rng()
+    state = rng.state  # a run goes on as if nothing had been measured
     try:
-        with no_grad():
-            for x, y in batches:
-                predictions = model(*_inputs(x))
-                value = loss(predictions, y)
-                penalty = model.penalties()
-                values = {"loss": unwrap(value if penalty is None else value + penalty)}
-                values |= {name: unwrap(f(predictions, y)) for name, f in measures.items()}
-                means.add(values, _examples(y))
+        with no_grad(), closing(source.epoch()) as batches:  # type: ignore[type-var]
+            for batch in batches:
+                loss, values = model.objective(batch)
+                reported = {"loss": loss, **values}
+                found = {name: unwrap(value) for name, value in reported.items()}
+                means.add(found, batch.examples, _total(batch.weight))
     finally:
+        source.close()
+        rng.state = state
         model.train(was_training)
     return means.read()
 
 
-def _inputs(x: Any) -> tuple[Any, ...]:
-    return x if isinstance(x, tuple) else (x,)
+@contextmanager
+def _interrupts(run: Run) -> Iterator[None]:
+    """Let Ctrl-C end the run after its step; a second one acts at once.
 
-
-def _examples(y: Any) -> int:
-    return int((y[0] if isinstance(y, tuple) else y).shape[0])
-
-
-def _build(model: Any, x: Any) -> Any:
-    """Run a model once so that it has weights, without a trace: no dropout, no statistics."""
-    with no_grad():
-        predictions = model.eval()(*_inputs(x))
-    model.train()
-    name = type(model).__name__
-    if predictions is None:
-        msg = f"{name}.forward returned None. Does it end in return?"
-        raise ConfigError(msg)
-    if not model.parameters():
-        msg = (
-            f"{name} has no parameters to train. Make its layers in __init__, and keep each as an"
-            " attribute or in a list, where they are found; not in a dict, nor anew in forward."
-        )
-        raise ConfigError(msg)
-    return predictions
-
-
-def named_metrics(given: Iterable[Any]) -> dict[str, Any]:
-    """Return metrics by the names under which they are reported; one may be given by itself.
-
-    Raises
-    ------
-    ConfigError
-        If two would be reported under one name.
+    A handler of the user's own is left alone, and only the main thread may set one.
     """
-    found: dict[str, Any] = {}
-    for metric in (given,) if isinstance(given, str) else given:
-        name, f = metrics.name_of(metric), metrics.get(metric)
-        if name == "loss" or found.get(name, f) is not f:
-            msg = f"compile: two values would be reported as {name!r}. Give one of them a __name__."
-            raise ConfigError(msg)
-        found[name] = f
-    return found
+    usual = signal.default_int_handler
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not usual:
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        run.stop = run.interrupted = True
+        signal.signal(signal.SIGINT, usual)
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Sequence
 from typing import Any
 
-from xpnn import backend, losses, optim
-from xpnn.autograd.tensor import Tensor
+from xpnn import backend
 from xpnn.autograd.transforms import no_grad
 from xpnn.backend import unwrap
-from xpnn.callbacks import Callback, EpochLines, ProgressBar
-from xpnn.data import Batches, as_arrays
-from xpnn.errors import ConfigError, DataError, GraphError, ShapeError
-from xpnn.layers.base import Layer
+from xpnn.callbacks import Callback
+from xpnn.data import Batches
 from xpnn.layers.containers import Chain
+from xpnn.training.fitting import held_out, prepared
 from xpnn.training.history import History
-from xpnn.training.loop import Run, measure, named_metrics, run_epochs
+from xpnn.training.loop import measure, train
 from xpnn.training.saving import Saveable
 from xpnn.training.summary import summary
+from xpnn.training.trainable import Trainable
 
 __all__ = ["Model", "Sequential"]
 
 Array = Any
 
 
-class Model(Saveable, Layer):
+class Model(Saveable, Trainable):
     """A layer that can be trained.
 
     Write ``__init__`` (the layers) and ``forward``; the rest is here.
@@ -50,160 +49,134 @@ class Model(Saveable, Layer):
     True
     """
 
-    optimizer: Any = None
-    loss: Any = None
-    metrics: dict[str, Any]
-    history: History | None = None
-
-    def compile(self, loss: Any, optimizer: Any = "adam", metrics: Iterable[Any] = ()) -> None:
-        """Choose how to train.
-
-        Parameters
-        ----------
-        loss : str, pair or callable
-            A name, a name and its arguments such as ``("huber", {"delta": 2.0})``, or
-            ``f(predictions, targets)`` -> an array of one element.
-        optimizer : str or Optimizer
-        metrics : iterable of str, pair or callable
-            Reported beside the loss.
-        """
-        self.loss = losses.get(loss)
-        self.optimizer = optim.get(optimizer)
-        self.metrics = named_metrics(metrics)
-
-    def _compiled(self) -> None:
-        if self.loss is None:
-            name = type(self).__name__
-            msg = f"{name} was not compiled. Call model.compile(loss=..., optimizer=...) first."
-            raise ConfigError(msg)
-
-    def _home(self) -> Any:
-        """Return the device of the parameters, or the one on which they will be made."""
-        for p in self.parameters():
-            return p.device
-        return self._device or backend.get_device()
-
-    def _batches(self, *arrays: Any, batch_size: int, shuffle: bool = False) -> Batches:
-        parameters = self.parameters()
-        dtype = parameters[0].dtype if parameters else backend.get_dtype()
-        return Batches(
-            *arrays, batch_size=batch_size, shuffle=shuffle, device=self._home(), dtype=dtype
-        )
-
     def fit(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         *,
         batch_size: int = 32,
         epochs: int = 1,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
         validation_split: float = 0.0,
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: Any = None,
+        validate_every: int | None = None,
         shuffle: bool = True,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        accumulate: int = 1,
+        prefetch: int | None = None,
         callbacks: Sequence[Callback] = (),
+        resume: str | os.PathLike[str] | None = None,
         verbose: int = 1,
     ) -> History:
-        """Train on arrays.
+        """Train.
 
         Parameters
         ----------
-        x : array or tuple of arrays
-            Inputs, examples along the first axis. Moved to the model's device batch by batch, and
-            cast to its dtype.
-        y : array
-            Targets.
+        x : array, tuple of arrays, iterable or function
+            Inputs, examples along the first axis; memory-mapped arrays are read batch by batch. Or,
+            without y, an iterable of batches ``(x, y)`` or ``(x, y, weight)``, or a function that
+            returns a new one for every epoch. Batches go to the model's device and dtype.
+        y : array or tuple of arrays, optional
+            Targets; of several outputs a tuple.
         batch_size, epochs : int
+        initial_epoch : int
+            The number of the first epoch, counted from 0, so that ``epochs - initial_epoch`` are
+            done: to go on in the numbering of an earlier call.
+        steps_per_epoch : int, optional
+            How many batches make an epoch, if not all there are. What is left of the data goes into
+            the next epoch; what ends is begun anew.
         validation_split : float
-            The fraction at the end of the data (before it is shuffled) that is set apart and
+            The fraction at the end of the arrays (before they are shuffled) that is set apart and
             evaluated after every epoch.
-        validation_data : (x, y), optional
+        validation_data : (x, y), (x, y, weight), iterable or function, optional
             What is evaluated instead.
+        validate_every : int, optional
+            After how many steps it is evaluated within epochs too; see ``history.validations``.
         shuffle : bool
-            Whether every epoch takes the examples in another order.
+            Whether every epoch takes the examples of arrays in another order.
+        sample_weight : array of shape (N,), optional
+            The loss is the weighted mean over a batch. For sequences (N, T) if the loss has a value
+            at each position.
+        class_weight : dict, sequence or "balanced", optional
+            Weights by label, multiplied with those of the examples.
+        accumulate : int
+            From how many batches the gradients are gathered for one step: that of one batch of all
+            their examples.
+        prefetch : int, optional
+            How many batches a thread prepares and moves ahead. By default 2 where the model is on
+            another device than the host, else none.
         callbacks : sequence of Callback
+        resume : path, optional
+            A folder in which a :class:`~xpnn.callbacks.Checkpoint` wrote, or one of its files: the
+            run goes on from the newest one, or starts if there is none. Model, data and arguments
+            must be those of the first run; ``epochs`` may be larger. The hyperparameters of the
+            optimizer are those of the checkpoint.
         verbose : {0, 1, 2}
             Nothing, a progress bar (on a terminal), or a line an epoch.
 
         Returns
         -------
         History
-            The means of every epoch: ``loss``, the metrics, and both with ``val_``.
+            The means of every epoch: ``loss``, the metrics, and both with ``val_``. Ctrl-C ends the
+            run after the current step, and the history is returned; a second one acts at once.
 
         Raises
         ------
         NonFiniteError
             If the loss becomes NaN or infinite; the last good weights are put back.
         DataError
-            If there are no examples, or not as many targets.
+            If there are no examples, or not as many targets, or a checkpoint is damaged.
+        ConfigError
+            If arguments contradict one another, or the checkpoint is of another run.
+
+        Examples
+        --------
+        >>> import numpy as np, xpnn
+        >>> model = xpnn.Sequential([xpnn.layers.Dense(1)])
+        >>> model.compile("mse", "sgd")
+        >>> def batches():
+        ...     for i in range(3):
+        ...         x = np.full((4, 2), i, "float32")
+        ...         yield x, x[:, :1]
+        >>> len(model.fit(batches, epochs=2)["loss"])
+        2
         """
         self._compiled()
-        if not hasattr(epochs, "__index__") or epochs < 0:
-            msg = f"fit: 'epochs' must not be negative, got {epochs!r}. It is a whole number."
-            raise ConfigError(msg)
-        if isinstance(callbacks, Callback) or any(not isinstance(c, Callback) for c in callbacks):
-            msg = (
-                f"fit: 'callbacks' must be a list of training.Callback objects, got {callbacks!r}."
-            )
-            raise ConfigError(msg)
-        if validation_data is not None and (
-            not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2
-        ):
-            msg = (
-                "fit: 'validation_data' must be a pair (x, y), got"
-                f" {type(validation_data).__name__}. Several inputs are a tuple in it, ((a, b), y)."
-            )
-            raise ConfigError(msg)
-        x, y = as_arrays(x), as_arrays(y)
-        if validation_data is None and validation_split:
-            (x, y), validation_data = _split_tail(x, y, validation_split)
-        batches = self._batches(x, y, batch_size=batch_size, shuffle=shuffle)
-        validation = None
-        if validation_data is not None:
-            validation = self._batches(*validation_data, batch_size=max(batch_size, 256))
-        run = Run(self, batches, epochs)
+        run = prepared(
+            self, x, y,
+            batch_size=batch_size, epochs=epochs, initial_epoch=initial_epoch,
+            steps_per_epoch=steps_per_epoch, validation_split=validation_split,
+            validation_data=validation_data, validate_every=validate_every, shuffle=shuffle,
+            sample_weight=sample_weight, class_weight=class_weight, accumulate=accumulate,
+            prefetch=prefetch, callbacks=callbacks, resume=resume, verbose=verbose,
+        )  # fmt: skip
         self.history = run.history
-        shown: list[Callback] = [ProgressBar()] if verbose == 1 else []
-        if verbose == 2:
-            shown = [EpochLines()]
-        return run_epochs(run, self.loss, self.metrics, validation, [*callbacks, *shown])
+        return train(run)
 
-    def train_step(self, x: Any, y: Any, loss: Any, measures: dict[str, Any]) -> dict[str, Any]:
-        """Take one step on a batch; return loss and metrics as arrays on the device."""
-        predictions = self(*x) if isinstance(x, tuple) else self(x)
-        value = loss(predictions, y)
-        if not isinstance(value, Tensor):
-            msg = (
-                f"fit: the loss must be a Tensor, got {type(value).__name__}: forward and loss"
-                " compute with the functions of xpnn.ops, from which gradients come."
-            )
-            raise GraphError(msg)
-        if math.prod(value.shape) != 1:
-            msg = (
-                f"fit: the loss must be one number, got shape {tuple(value.shape)}. Let it return"
-                " the mean, as with reduction='mean'."
-            )
-            raise ShapeError(msg)
-        if (penalty := self.penalties()) is not None:
-            value = value + penalty
-        value.backward()
-        self.optimizer.step(self)
-        with no_grad():
-            found = {name: unwrap(f(predictions, y)) for name, f in measures.items()}
-        return {"loss": unwrap(value), **found}
-
-    def evaluate(self, x: Any, y: Any, *, batch_size: int = 256) -> dict[str, float]:
+    def evaluate(
+        self, x: Any, y: Any = None, *, sample_weight: Any = None, batch_size: int = 256
+    ) -> dict[str, float]:
         """Return loss and metrics on data, in prediction mode.
+
+        Parameters
+        ----------
+        x, y, sample_weight
+            As in :meth:`fit`.
+        batch_size : int
 
         Examples
         --------
         >>> import numpy as np, xpnn
         >>> model = xpnn.Sequential([xpnn.layers.Dense(2)])
-        >>> model.compile(loss="cross_entropy", metrics=["accuracy"])
+        >>> model.compile("cross_entropy", metrics=["accuracy"])
         >>> sorted(model.evaluate(np.ones((4, 3)), np.zeros(4, int)))
         ['accuracy', 'loss']
         """
         self._compiled()
-        return measure(self, self._batches(x, y, batch_size=batch_size), self.loss, self.metrics)
+        data = x if y is None and sample_weight is None else (x, y, sample_weight)
+        return measure(self, held_out(self, data, batch_size))
 
     def predict(self, x: Any, *, batch_size: int = 256) -> Any:
         """Return the outputs for inputs, in prediction mode, on the side where the inputs lie.
@@ -215,7 +188,8 @@ class Model(Saveable, Layer):
         Returns
         -------
         array
-            A raw array of the library and on the device of ``x``.
+            A raw array of the library and on the device of ``x``; a tuple or a dict of such if the
+            model has several outputs.
         """
         first = unwrap(x[0] if isinstance(x, tuple) else x)
         home = backend.device_of(first) if hasattr(first, "shape") else backend.as_device("cpu")
@@ -224,11 +198,13 @@ class Model(Saveable, Layer):
         outputs = []
         try:
             with no_grad():
-                for (batch,) in self._batches(x, batch_size=batch_size):
-                    y = self(*batch) if isinstance(batch, tuple) else self(batch)
+                for (batch,) in Batches(x, batch_size=batch_size, **self._place()):
+                    y = self._outputs(batch)
                     outputs.append(_each(y, lambda part: backend.to_device(unwrap(part), home)))
         finally:
             self.train(was_training)
+        if isinstance(outputs[0], dict):
+            return {k: home.xp.concat([y[k] for y in outputs], axis=0) for k in outputs[0]}
         if isinstance(outputs[0], tuple):
             return tuple(home.xp.concat(parts, axis=0) for parts in zip(*outputs, strict=True))
         return home.xp.concat(outputs, axis=0)
@@ -266,18 +242,7 @@ class Sequential(Chain, Model):
     """
 
 
-def _split_tail(x: Any, y: Any, fraction: float) -> tuple[Any, Any]:
-    if not 0.0 < fraction < 1.0:
-        msg = f"fit: 'validation_split' must be in (0, 1), got {fraction}."
-        raise ConfigError(msg)
-    n = len(y)
-    cut = n - round(n * fraction)
-    if cut in (0, n):
-        msg = f"fit: {n} examples cannot be split at validation_split={fraction}."
-        raise DataError(msg)
-    head = _each(x, lambda part: part[:cut, ...])
-    return (head, y[:cut, ...]), (_each(x, lambda part: part[cut:, ...]), y[cut:, ...])
-
-
 def _each(x: Any, f: Any) -> Any:
+    if isinstance(x, dict):
+        return {name: f(part) for name, part in x.items()}
     return tuple(f(part) for part in x) if isinstance(x, tuple) else f(x)

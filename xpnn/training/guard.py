@@ -1,0 +1,65 @@
+"""Watching the loss: a run stops when it is no number any more."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from xpnn.callbacks.stopping import snapshot
+from xpnn.errors import NonFiniteError
+
+__all__ = ["Guard"]
+
+_SNAPSHOT_EVERY = 50  # steps; a copy of the weights costs about a tenth of a step
+
+
+class Guard:
+    """Stops a run whose loss is no number any more, and puts the last good weights back.
+
+    The loss is read two steps late: by then a GPU has computed it, and nobody waits.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.waiting: list[tuple[int, int, Any]] = []
+        self.good: tuple[int, Any] | None = None
+        self.candidate: tuple[int, Any] | None = None
+
+    def before(self, step: int) -> None:
+        """Copy the weights now and then; they are good once their own loss turns out finite."""
+        if step % _SNAPSHOT_EVERY == 0 and self.candidate is None:
+            self.candidate = (step, snapshot(self.model))
+
+    def after(self, step: int, epoch: int, loss: Any) -> None:
+        """Note a loss, and look at an older one."""
+        self.waiting.append((step, epoch, loss))
+        if len(self.waiting) > 2:
+            self._look(*self.waiting.pop(0))
+
+    def finish(self) -> None:
+        """Look at the losses that are left."""
+        while self.waiting:
+            self._look(*self.waiting.pop(0))
+
+    def _look(self, step: int, epoch: int, loss: Any) -> None:
+        value = float(loss)
+        if math.isfinite(value):
+            if self.candidate is not None and self.candidate[0] == step:
+                self.good, self.candidate = self.candidate, None
+            return
+        self.waiting.clear()
+        if self.good is not None:
+            self.model.load_state_dict(self.good[1])
+            kept = f"The weights of before step {self.good[0] + 1} were put back."
+        elif self.candidate is not None:
+            self.model.load_state_dict(self.candidate[1])
+            kept = f"The weights of before step {self.candidate[0] + 1} were put back."
+            if self.candidate[0] == 0:
+                kept = "The weights are the initial ones."
+        else:
+            kept = "The weights are the initial ones."
+        msg = (
+            f"the loss became {value} at step {step + 1} (epoch {epoch + 1}). {kept} Usual causes:"
+            " a learning rate that is too high, or NaN or infinite values in the data."
+        )
+        raise NonFiniteError(msg)
