@@ -172,9 +172,11 @@ class IterationPatience(_Best):
             self._look(run, values)
         else:
             monitored(self, self.monitor, values)  # there may be no validation
+        if run.step >= self.patience:
+            run.stop = True
 
     def on_step_end(self, run: Any, values: dict[str, Any]) -> None:
-        if run.step >= self.patience:
+        if run.step > self.patience:  # at the step itself there may be a validation to come
             run.stop = True
 
     def _look(self, run: Any, values: dict[str, float]) -> None:

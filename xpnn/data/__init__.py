@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xpnn.data.batches import Batch, Batches, as_arrays, minibatches, moved, split
+from xpnn.data.batches import Batch, Batches, as_arrays, minibatches, split
 from xpnn.data.encoding import one_hot, unhot
 from xpnn.data.prefetch import prefetched
 from xpnn.data.scaling import MinMaxScaler, Scaler, StandardScaler
@@ -15,7 +15,6 @@ __all__ = [
     "StandardScaler",
     "as_arrays",
     "minibatches",
-    "moved",
     "one_hot",
     "prefetched",
     "split",

@@ -9,7 +9,8 @@ from contextvars import Context, copy_context
 from typing import Any
 
 from xpnn import random
-from xpnn.data import Batch, Batches, as_arrays, moved, prefetched
+from xpnn.data import Batch, Batches, as_arrays, prefetched
+from xpnn.data.batches import moved
 from xpnn.errors import DataError
 
 __all__ = ["Source", "as_batch", "is_data", "of_arrays", "of_batches"]
