@@ -13,7 +13,7 @@ import numpy as np
 from xpnn import backend
 from xpnn.errors import DataError
 
-__all__ = ["read", "write"]
+__all__ = ["read", "write", "write_text"]
 
 _KEY = "xpnn"
 
@@ -33,7 +33,21 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, Any], config: Any) 
 
     # safetensors 0.8 writes wrong values for arrays that are not C-contiguous.
     host = {k: np.array(backend.to_numpy(v), order="C", copy=None) for k, v in arrays.items()}
-    content = save(host, metadata={_KEY: json.dumps(config)})
+    _replace(path, save(host, metadata={_KEY: json.dumps(config)}))
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file in UTF-8, atomically.
+
+    Raises
+    ------
+    FileNotFoundError
+        If its folder does not exist.
+    """
+    _replace(path, text.encode())
+
+
+def _replace(path: str | os.PathLike[str], content: bytes) -> None:
     target = Path(path)
     if not target.parent.is_dir():
         msg = f"{path}: there is no folder {str(target.parent)!r} to write to. Make it first."

@@ -22,6 +22,7 @@ class Callback:
     on_train_begin(run)          before the first epoch; after a resume too, with the state loaded
     on_epoch_begin(run)          before the first step of an epoch, and where a resumed run goes on
     on_step_end(run, values)     after every step: loss and metrics, arrays on the device
+    on_validation_step(run, n)   after every batch of validation data, the n-th of its pass
     on_validation_end(run, v)    after validation data was measured, before what follows it
     on_epoch_end(run, values)    with the means of the epoch: floats, with ``val_`` on validation
     on_error(run, error)         when something was raised; returns True if training just ends
@@ -59,6 +60,9 @@ class Callback:
 
     def on_step_end(self, run: Any, values: dict[str, Any]) -> None:
         """See the loss and metrics of a step: arrays on the device."""
+
+    def on_validation_step(self, run: Any, batches: int) -> None:
+        """See how many batches of validation data are done."""
 
     def on_validation_end(self, run: Any, values: dict[str, float]) -> None:
         """See loss and metrics on validation data, named with ``val_``."""

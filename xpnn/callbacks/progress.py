@@ -1,58 +1,151 @@
-"""Progress, on a terminal and in logs."""
+"""Progress: a bar on a terminal or in a notebook, lines in a log."""
 
 from __future__ import annotations
 
+import math
 import sys
+import time
 from typing import Any
 
 from xpnn.callbacks.base import Callback
+from xpnn.optim.config import number
 
 __all__ = ["EpochLines", "ProgressBar"]
 
 
 class ProgressBar(Callback):
-    """A bar with loss, metrics and the time left; nothing when the output is not a terminal."""
+    """Show how far training is; what ``fit(verbose=1)`` does.
 
-    def __init__(self, every: float = 0.1) -> None:
-        self.every = every
-        self.bar: Any = None
+    On a terminal, a bar an epoch with the time left, the loss and metrics of the step, how far
+    validation is, and at the end the means of the epoch. In a notebook the same as text, in one output of the cell, which shows
+    the last ten epochs; it needs no ipywidgets and is kept in the file. Elsewhere, as in a log, a
+    line at the end of an epoch: at most one in ``log_every`` seconds, so a run that is shorter
+    than that leaves none. All go to where errors are written, and not to the output of a program.
+
+    Parameters
+    ----------
+    every : float
+        Seconds between two drawings of the bar. Only then values are read, which waits for the
+        device.
+    log_every : float
+        Seconds between two lines of a log.
+
+    Examples
+    --------
+    >>> from xpnn.callbacks import ProgressBar
+    >>> slower = ProgressBar(every=1.0)  # for fit(callbacks=[slower], verbose=0)
+    """
+
+    def __init__(self, every: float = 0.1, log_every: float = 10.0) -> None:
+        self.every = number(self, "every", every)
+        self.log_every = number(self, "log_every", log_every)
+        self._out: Any = None  # where bars are drawn, or None in a log
+        self._bar: Any = None
+        self._due = math.inf  # when the bar is drawn, or the next line written
+
+    def on_train_begin(self, run: Any) -> None:
+        self._out = _Cell() if _in_notebook() else sys.stderr if sys.stderr.isatty() else None
+        self._due = time.perf_counter() + self.log_every if self._out is None else math.inf
 
     def on_epoch_begin(self, run: Any) -> None:
-        if not sys.stderr.isatty():
+        if self._out is None:
             return
         from tqdm import tqdm
 
-        self.bar = tqdm(
-            total=run.steps_per_epoch,
+        self._bar = tqdm(
             desc=f"epoch {run.epoch + 1}/{run.epochs}",
+            total=run.steps_per_epoch,
+            initial=_steps_done(run),
             unit="step",
-            mininterval=self.every,
+            file=self._out,
+            dynamic_ncols=self._out is sys.stderr,
+            mininterval=0,
+            miniters=1,
         )
+        self._due = time.perf_counter() + self.every
 
     def on_step_end(self, run: Any, values: dict[str, Any]) -> None:
-        # Values are read, which makes the device wait, only when the bar is drawn.
-        if self.bar is not None and self.bar.update():
-            self.bar.set_postfix(_rounded({k: float(v) for k, v in values.items()}), refresh=False)
+        if self._bar is not None and time.perf_counter() >= self._due:
+            self._show(run, _listed({k: float(v) for k, v in values.items()}, "=", ", "))
+
+    def on_validation_step(self, run: Any, batches: int) -> None:
+        if self._bar is not None and time.perf_counter() >= self._due:
+            known = run.validation.batches
+            of = "" if known is None else f"/{known}"
+            self._show(run, f"validation {batches}{of}")
 
     def on_epoch_end(self, run: Any, values: dict[str, float]) -> None:
-        if self.bar is not None:
-            self.bar.set_postfix(_rounded(values))
-            self.bar.close()
-            self.bar = None
+        if self._bar is not None:
+            self._show(run, _listed(values, "=", ", "))
+            self._close()
+        elif self._out is None and time.perf_counter() >= self._due:
+            print(_line(run, values), file=sys.stderr, flush=True)
+            self._due = time.perf_counter() + self.log_every
 
     def on_train_end(self, run: Any) -> None:
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
+        self._close()
 
+    def _show(self, run: Any, text: str) -> None:
+        self._bar.set_postfix_str(text, refresh=False)
+        if not self._bar.update(_steps_done(run) - self._bar.n):
+            self._bar.refresh()
+        self._due = time.perf_counter() + self.every
 
-def _rounded(values: dict[str, float]) -> dict[str, str]:
-    return {name: f"{value:.4g}" for name, value in values.items()}
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
 
 class EpochLines(Callback):
-    """A line an epoch, for logs."""
+    """A line an epoch, in the output; what ``fit(verbose=2)`` does.
+
+    Examples
+    --------
+    >>> from xpnn.callbacks import EpochLines
+    >>> lines = EpochLines()
+    """
 
     def on_epoch_end(self, run: Any, values: dict[str, float]) -> None:
-        parts = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
-        print(f"epoch {run.epoch + 1}/{run.epochs}  {parts}", flush=True)
+        print(_line(run, values), flush=True)
+
+
+def _steps_done(run: Any) -> int:
+    """Return the steps of this epoch so far; its last one may have fewer batches."""
+    return -(-run.batch // run.accumulate)
+
+
+def _line(run: Any, values: dict[str, float]) -> str:
+    return f"epoch {run.epoch + 1}/{run.epochs}  {_listed(values, ' ', '  ')}"
+
+
+def _listed(values: dict[str, float], equals: str, comma: str) -> str:
+    return comma.join(f"{name}{equals}{value:.4g}" for name, value in values.items())
+
+
+def _in_notebook() -> bool:
+    """Return whether the code runs in a Jupyter kernel; importing nothing."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+
+
+class _Cell:
+    """One output of a notebook's cell as a file for bars, of which it shows the last ten."""
+
+    encoding = "utf-8"
+
+    def __init__(self) -> None:
+        from IPython.display import display
+
+        self._lines = [""]
+        self._output = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def write(self, text: str) -> None:
+        if text == "\n":
+            self._lines = [*self._lines[-9:], ""]
+        elif text.startswith("\r"):
+            self._lines[-1] = text[1:].rstrip()
+            self._output.update({"text/plain": "\n".join(self._lines)}, raw=True)
+
+    def flush(self) -> None:
+        """Do nothing: everything is shown at once."""

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import math
+import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
+
+from xpnn import io
+from xpnn.errors import DataError
 
 __all__ = ["History", "Means"]
 
@@ -17,6 +24,8 @@ class History(Mapping[str, list[float]]):
         The values, by name.
     epochs : int
         How many there are.
+    steps : list of int
+        The steps of the optimizer that were done at the end of every epoch.
     validations : list of dict
         What validation within epochs measured, with the ``step`` at which it did.
 
@@ -32,13 +41,89 @@ class History(Mapping[str, list[float]]):
     def __init__(self) -> None:
         self.history: dict[str, list[float]] = {}
         self.epochs = 0
+        self.steps: list[int | None] = []
         self.validations: list[dict[str, float]] = []
 
-    def append(self, values: dict[str, float]) -> None:
-        """Add the values of one epoch."""
+    def append(self, values: Mapping[str, float], step: int | None = None) -> None:
+        """Add the values of one epoch; what has no value in it, or had none before, is NaN there."""
         self.epochs += 1
+        self.steps.append(step)
+        for column in self.history.values():
+            column.append(math.nan)
         for name, value in values.items():
-            self.history.setdefault(name, []).append(value)
+            self.report(name, value)
+
+    def report(self, name: str, value: float) -> None:
+        """Give the last epoch a value: for callbacks that measure something, in ``on_epoch_end``.
+
+        A logger sees it if it is called later: the reporting callback has a lower ``rank``.
+        """
+        self.history.setdefault(name, [math.nan] * self.epochs)[-1] = value
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write the history to a file, atomically: an object of all attributes by name.
+
+        JSON has no numbers that are not finite: they become ``null``.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder does not exist.
+        """
+        columns = {name: [_finite(x) for x in values] for name, values in self.history.items()}
+        content = {
+            "epochs": self.epochs,
+            "steps": self.steps,
+            "history": columns,
+            "validations": [
+                {name: _finite(x) for name, x in values.items()} for values in self.validations
+            ],
+        }
+        io.write_text(path, json.dumps(content, allow_nan=False) + "\n")
+
+    @staticmethod
+    def from_json(path: str | os.PathLike[str]) -> History:
+        """Read what :meth:`to_json` or a :class:`~xpnn.callbacks.JSONLogger` wrote.
+
+        What was not finite is NaN.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        DataError
+            If it holds something else.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from xpnn.training import History
+        >>> h = History()
+        >>> h.append({"loss": 0.5}, step=10)
+        >>> with TemporaryDirectory() as folder:
+        ...     h.to_json(Path(folder) / "run.json")
+        ...     print((Path(folder) / "run.json").read_text().strip())
+        ...     print(History.from_json(Path(folder) / "run.json"))
+        {"epochs": 1, "steps": [10], "history": {"loss": [0.5]}, "validations": []}
+        History(1 epochs: loss=0.5)
+        """
+        found = History()
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            found.epochs, found.steps = int(content["epochs"]), list(content["steps"])
+            for name, values in content["history"].items():
+                found.history[name] = [_number(x) for x in values]
+            for values in content["validations"]:
+                found.validations.append({name: _number(x) for name, x in values.items()})
+            lengths = {len(values) for values in (found.steps, *found.history.values())}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            msg = f"{path}: this is no history that to_json wrote ({error!r})."
+            raise DataError(msg) from error
+        if lengths != {found.epochs}:
+            msg = f"{path}: {found.epochs} epochs, but values of {sorted(lengths)}. It was altered."
+            raise DataError(msg)
+        return found
 
     def __getitem__(self, name: str) -> list[float]:
         return self.history[name]
@@ -52,6 +137,14 @@ class History(Mapping[str, list[float]]):
     def __repr__(self) -> str:
         last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self.history.items())
         return f"History({self.epochs} epochs: {last})"
+
+
+def _finite(x: float) -> float | None:
+    return x if math.isfinite(x) else None
+
+
+def _number(x: float | None) -> float:
+    return math.nan if x is None else x
 
 
 class Means:

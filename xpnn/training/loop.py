@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -69,13 +70,13 @@ def _epoch(run: Run) -> None:
     run.guard.finish()
     values = run.means.read()
     if run.interrupted:
-        run.history.append(values)
+        run.history.append(values, run.step)
         return
     if run.validation is not None:
         values |= _validate(run)
     for optimizer in model.optimizers.values():
         optimizer.observe(values.get("val_loss", values["loss"]), "epoch")
-    run.history.append(values)
+    run.history.append(values, run.step)
     run.epoch_ended = True
     run.call("on_epoch_end", values)
     run.epoch += 1
@@ -152,14 +153,20 @@ def _total(weight: Any) -> Any:
 def _validate(run: Run) -> dict[str, float]:
     """Measure validation data, once a step, and show it to the callbacks."""
     if run.validated is None or run.validated[0] != run.step:
-        found = measure(run.model, run.validation)  # type: ignore[arg-type]
+        watch = functools.partial(run.call, "on_validation_step")
+        found = measure(run.model, run.validation, watch)  # type: ignore[arg-type]
         run.validated = run.step, {f"val_{name}": value for name, value in found.items()}
         run.call("on_validation_end", dict(run.validated[1]))
     return dict(run.validated[1])
 
 
-def measure(model: Any, source: Source) -> dict[str, float]:
-    """Return the means of loss and metrics over the batches of an epoch, in prediction mode."""
+def measure(
+    model: Any, source: Source, watch: Callable[[int], Any] | None = None
+) -> dict[str, float]:
+    """Return the means of loss and metrics over the batches of an epoch, in prediction mode.
+
+    ``watch`` is told after every batch how many are done.
+    """
     was_training = model.training
     model.eval()
     means = Means()
@@ -167,11 +174,13 @@ def measure(model: Any, source: Source) -> dict[str, float]:
     state = rng.state  # a run goes on as if nothing had been measured
     try:
         with no_grad(), closing(source.epoch()) as batches:  # type: ignore[type-var]
-            for batch in batches:
+            for done, batch in enumerate(batches, 1):
                 loss, values = model.objective(batch)
                 reported = {"loss": loss, **values}
                 found = {name: unwrap(value) for name, value in reported.items()}
                 means.add(found, batch.examples, _total(batch.weight))
+                if watch is not None:
+                    watch(done)
     finally:
         source.close()
         rng.state = state
