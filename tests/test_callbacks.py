@@ -402,6 +402,21 @@ def test_a_terminal_shows_a_bar_an_epoch(terminal: Terminal) -> None:
     assert "| 2/3 [" in terminal.getvalue()
 
 
+def test_the_bar_shows_how_far_validation_is(terminal: Terminal) -> None:
+    x, y = problem(600)
+    held_out = {"validation_data": (x, y), "validate_every": 2}
+    fit(ProgressBar(every=0), epochs=1, **held_out)
+    shown = terminal.getvalue().split("\r")
+    assert sum("| 2/4 [" in line and "validation 2/3]" in line for line in shown) == 1
+    assert sum("| 4/4 [" in line and "validation 2/3]" in line for line in shown) == 1
+
+    def batches() -> Any:
+        yield x, y
+
+    network().fit(x, y, validation_data=batches, callbacks=[ProgressBar(every=0)], verbose=0)
+    assert "validation 1]" in terminal.getvalue()
+
+
 def test_values_are_read_only_when_the_bar_is_drawn(terminal: Terminal) -> None:
     read = []
 

@@ -17,10 +17,11 @@ class ProgressBar(Callback):
     """Show how far training is; what ``fit(verbose=1)`` does.
 
     On a terminal, a bar an epoch with the time left, the loss and metrics of the step, how far
-    validation is, and at the end the means of the epoch. In a notebook the same as text, in one output of the cell, which shows
-    the last ten epochs; it needs no ipywidgets and is kept in the file. Elsewhere, as in a log, a
-    line at the end of an epoch: at most one in ``log_every`` seconds, so a run that is shorter
-    than that leaves none. All go to where errors are written, and not to the output of a program.
+    validation is, and at the end the means of the epoch. In a notebook the same as text, in one
+    output of the cell, which shows the last ten epochs; it needs no ipywidgets and is kept in the
+    file. Elsewhere, as in a log, a line at the end of an epoch: at most one in ``log_every``
+    seconds, so a run that is shorter than that leaves none. Bars and lines go to the stream of
+    errors, not to the output of a program.
 
     Parameters
     ----------

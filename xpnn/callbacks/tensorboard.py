@@ -95,10 +95,8 @@ class TensorBoard(Callback):
 
 
 def _rates(model: Any) -> dict[str, float]:
-    optimizers = model.optimizers
-    if len(optimizers) == 1:
-        return {"lr": float(optimizer.lr) for optimizer in optimizers.values()}
-    return {f"lr/{name}": float(optimizer.lr) for name, optimizer in optimizers.items()}
+    alone = len(model.optimizers) == 1
+    return {"lr" if alone else f"lr/{name}": float(o.lr) for name, o in model.optimizers.items()}
 
 
 class _EventFile:

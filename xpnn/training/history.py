@@ -45,7 +45,7 @@ class History(Mapping[str, list[float]]):
         self.validations: list[dict[str, float]] = []
 
     def append(self, values: Mapping[str, float], step: int | None = None) -> None:
-        """Add the values of one epoch; what has no value in it, or had none before, is NaN there."""
+        """Add the values of one epoch; a value that is missing, or was before, is NaN there."""
         self.epochs += 1
         self.steps.append(step)
         for column in self.history.values():
@@ -116,7 +116,7 @@ class History(Mapping[str, list[float]]):
                 found.history[name] = [_number(x) for x in values]
             for values in content["validations"]:
                 found.validations.append({name: _number(x) for name, x in values.items()})
-            lengths = {len(values) for values in (found.steps, *found.history.values())}
+            lengths = {len(found.steps), *map(len, found.history.values())}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             msg = f"{path}: this is no history that to_json wrote ({error!r})."
             raise DataError(msg) from error
