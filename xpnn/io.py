@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from xpnn import backend
 from xpnn.errors import DataError
 
-__all__ = ["read", "write", "write_text"]
+__all__ = ["read", "replacing", "write", "write_text"]
 
 _KEY = "xpnn"
 
@@ -33,7 +34,8 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, Any], config: Any) 
 
     # safetensors 0.8 writes wrong values for arrays that are not C-contiguous.
     host = {k: np.array(backend.to_numpy(v), order="C", copy=None) for k, v in arrays.items()}
-    _replace(path, save(host, metadata={_KEY: json.dumps(config)}))
+    with replacing(path) as file:
+        file.write(save(host, metadata={_KEY: json.dumps(config)}))
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -44,10 +46,21 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     FileNotFoundError
         If its folder does not exist.
     """
-    _replace(path, text.encode())
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
-def _replace(path: str | os.PathLike[str], content: bytes) -> None:
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Give a new file to write; at the end it takes the place of ``path``, or is removed.
+
+    Whatever happens, there is the old file or the new one, and never a part of it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder does not exist.
+    """
     target = Path(path)
     if not target.parent.is_dir():
         msg = f"{path}: there is no folder {str(target.parent)!r} to write to. Make it first."
@@ -55,7 +68,7 @@ def _replace(path: str | os.PathLike[str], content: bytes) -> None:
     temporary = target.with_name(f"{target.name}.{os.urandom(4).hex()}.part")
     try:
         with open(temporary, "xb") as file:  # with the permissions of any new file
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
