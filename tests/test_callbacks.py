@@ -190,6 +190,11 @@ def test_other_files_are_no_history(text: str, message: str, tmp_path: Path) -> 
         History.from_json(path)
 
 
+def test_values_are_reported_of_epochs() -> None:
+    with pytest.raises(ConfigError, match="'norm' has no epoch to belong to yet"):
+        History().report("norm", 1.0)
+
+
 def test_a_history_of_nothing_has_a_file(tmp_path: Path) -> None:
     History().to_json(tmp_path / "x.json")
     assert History.from_json(tmp_path / "x.json").epochs == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnn import io
-from xpnn.errors import DataError
+from xpnn.errors import ConfigError, DataError
 
 __all__ = ["History", "Means"]
 
@@ -57,7 +57,15 @@ class History(Mapping[str, list[float]]):
         """Give the last epoch a value: for callbacks that measure something, in ``on_epoch_end``.
 
         A logger sees it if it is called later: the reporting callback has a lower ``rank``.
+
+        Raises
+        ------
+        ConfigError
+            If there is no epoch yet.
         """
+        if not self.epochs:
+            msg = f"report: {name!r} has no epoch to belong to yet. Report in on_epoch_end."
+            raise ConfigError(msg)
         self.history.setdefault(name, [math.nan] * self.epochs)[-1] = value
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
