@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import os
 import struct
 import sys
 from pathlib import Path
@@ -402,7 +403,9 @@ def test_a_terminal_shows_a_bar_an_epoch(terminal: Terminal) -> None:
     history = fit(ProgressBar(every=0), validation_split=0.25)
     lines = drawn(terminal)
     assert [line[:15] for line in lines] == [f"epoch {i}/3: 100%" for i in (1, 2, 3)]
-    assert f"val_loss={history['val_loss'][-1]:.4g}" in lines[-1]
+    assert lines[-1].endswith(f", val_accuracy={history['val_accuracy'][-1]:.4g}]")
+    assert len(lines[-1]) > 80
+    assert max(map(len, terminal.getvalue().split("\n")[-2].split("\r")[:-3])) <= 80
     assert "| 3/3 [" in lines[0]
     assert "| 2/3 [" in terminal.getvalue()
 
@@ -420,6 +423,20 @@ def test_the_bar_shows_how_far_validation_is(terminal: Terminal) -> None:
 
     network().fit(x, y, validation_data=batches, callbacks=[ProgressBar(every=0)], verbose=0)
     assert "validation 1]" in terminal.getvalue()
+
+
+def test_a_terminal_that_does_not_know_its_size_shows_the_bar(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours, its = os.openpty()
+    with os.fdopen(its, "w") as terminal:
+        shown = SimpleNamespace(stderr=terminal, modules=sys.modules)
+        monkeypatch.setattr("xpnn.callbacks.progress.sys", shown)
+        assert os.get_terminal_size(its).columns == 0
+        fit(ProgressBar(), epochs=1)
+        text = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert "epoch 1/1: 100%|" in text
 
 
 def test_values_are_read_only_when_the_bar_is_drawn(terminal: Terminal) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from typing import Any
@@ -59,7 +60,8 @@ class ProgressBar(Callback):
             initial=_steps_done(run),
             unit="step",
             file=self._out,
-            dynamic_ncols=self._out is sys.stderr,
+            ncols=_columns(self._out),
+            nrows=20,  # tqdm's own guess hides the bar where a terminal says 0
             mininterval=0,
             miniters=1,
         )
@@ -77,6 +79,7 @@ class ProgressBar(Callback):
 
     def on_epoch_end(self, run: Any, values: dict[str, float]) -> None:
         if self._bar is not None:
+            self._bar.ncols = None  # nothing is cut off what stays
             self._show(run, _listed(values, "=", ", "))
             self._close()
         elif self._out is None and time.perf_counter() >= self._due:
@@ -124,6 +127,14 @@ def _listed(values: dict[str, float], equals: str, comma: str) -> str:
     return comma.join(f"{name}{equals}{value:.4g}" for name, value in values.items())
 
 
+def _columns(out: Any) -> int:
+    """Return how wide a terminal is; a usual width if it does not say, or says 0."""
+    try:
+        return os.get_terminal_size(out.fileno()).columns or 80
+    except OSError:
+        return 80
+
+
 def _in_notebook() -> bool:
     """Return whether the code runs in a Jupyter kernel; importing nothing."""
     ipython = sys.modules.get("IPython")
@@ -150,3 +161,6 @@ class _Cell:
 
     def flush(self) -> None:
         """Do nothing: everything is shown at once."""
+
+    def fileno(self) -> int:
+        raise OSError
