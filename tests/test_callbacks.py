@@ -166,6 +166,19 @@ def test_json_is_written_every_so_many_epochs_and_at_the_end(tmp_path: Path) -> 
     assert History.from_json(path).epochs == 3
 
 
+def test_an_epoch_that_was_interrupted_is_in_the_files_as_in_the_history(tmp_path: Path) -> None:
+    class Interrupt(Callback):
+        def on_step_end(self, run: Any, values: Any) -> None:
+            run.stop = run.interrupted = run.step == 6
+
+    history = fit(CSVLogger(tmp_path / "a.csv"), JSONLogger(tmp_path / "a.json"), Interrupt())
+    assert history.epochs == 2
+    rows = table(tmp_path / "a.csv")
+    assert [row[:2] for row in rows] == [["epoch", "step"], ["1", "4"], ["2", "6"]]
+    assert float(rows[-1][2]) == history["loss"][-1]
+    assert History.from_json(tmp_path / "a.json")["loss"] == history["loss"]
+
+
 @pytest.mark.parametrize("logger", [CSVLogger, JSONLogger])
 def test_a_folder_that_is_missing_is_an_error_before_training(logger: Any, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
