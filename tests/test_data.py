@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +9,6 @@ import pytest
 from helpers import double, make, on
 
 import xpnn
-from xpnn import io
 from xpnn.backend import to_numpy
 from xpnn.data import Batches, MinMaxScaler, StandardScaler, minibatches, one_hot, split, unhot
 from xpnn.errors import ConfigError, DataError, DTypeError, ShapeError
@@ -291,61 +288,3 @@ def test_minibatches_are_arrays_or_tuples_and_keep_the_last(device: Any) -> None
     once = minibatches(x, batch_size=4)
     assert len(list(once)) == 2
     assert list(once) == []
-
-
-# ------------------------------------------------------------------------------------ files
-
-
-def test_files_hold_arrays_of_every_layout_and_their_configuration(tmp_path: Path) -> None:
-    base = make((4, 6), dtype="float64")
-    arrays = {
-        "plain": base,
-        "transposed": base.T,
-        "strided": base[::2, ::-3],
-        "fortran": np.asfortranarray(base),
-        "scalar": np.asarray(3.5),
-        "empty": np.ones((0, 3)),
-        "ints": np.arange(5),
-        "flags": np.asarray([True, False]),
-        "half": base.astype("float16"),
-    }
-    path = tmp_path / "m.safetensors"
-    io.write(path, arrays, {"a": [1, "ä"]})
-    found, config = io.read(path)
-    assert config == {"a": [1, "ä"]}
-    assert found.keys() == arrays.keys()
-    for name, value in arrays.items():
-        assert found[name].dtype == value.dtype
-        np.testing.assert_array_equal(found[name], value)
-    assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: Any) -> None:
-    path = tmp_path / "m.safetensors"
-    io.write(path, {"x": np.ones(3)}, {})
-    before = path.read_bytes()
-    monkeypatch.setattr("os.fsync", lambda handle: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
-        io.write(path, {"x": np.zeros(3)}, {})
-    assert path.read_bytes() == before
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
-    from safetensors.numpy import save_file
-
-    path = tmp_path / "m.safetensors"
-    io.write(path, {"x": np.ones(100)}, {})
-    whole = path.read_bytes()
-    for damaged in (whole[:-8], whole[:20], b"", b"\0" * 64, whole[8:], b"PK" + whole):
-        path.write_bytes(damaged)
-        with pytest.raises(DataError, match="may be truncated or altered"):
-            io.read(path)
-    save_file({"x": np.ones(3)}, path)
-    with pytest.raises(DataError, match="not written by xpnn"):
-        io.read(path)
-    save_file({"x": np.ones(3)}, path, metadata={"xpnn": "{" + json.dumps("x")})
-    with pytest.raises(DataError, match="not a readable"):
-        io.read(path)
-    with pytest.raises(FileNotFoundError):
-        io.read(tmp_path / "nowhere.safetensors")

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.errors import DeviceError, DTypeError
+from xpnn.errors import DeviceError, DTypeError, MissingLibraryError
 
-__all__ = ["LIBRARIES", "Library", "find_library", "is_writable", "put"]
+__all__ = ["LIBRARIES", "Library", "find_library", "host_dtype", "is_writable", "put"]
 
 Array = Any
 Namespace = Any
@@ -24,6 +24,17 @@ Namespace = Any
 def _compat() -> Any:
     """Return array-api-compat, imported now: it costs a fifth of what importing xpnn does."""
     return importlib.import_module("array_api_compat")
+
+
+def host_dtype(name: str) -> Any:
+    """Return NumPy's dtype of a name; bfloat16 is that of ml_dtypes, which JAX brings."""
+    if name == "bfloat16":
+        try:
+            importlib.import_module("ml_dtypes")
+        except ImportError as error:
+            msg = "bfloat16 on the host needs ml_dtypes: pip install ml_dtypes."
+            raise MissingLibraryError(msg) from error
+    return np.dtype(name)
 
 
 class Library:
@@ -149,9 +160,14 @@ class _Torch(Library):
         return [torch.device("cpu"), *cuda]
 
     def to_numpy(self, x: Array) -> Any:
+        if x.dtype == self.xp.bfloat16:  # the bits, as torch and NumPy do not exchange it
+            return x.detach().view(self.xp.int16).numpy(force=True).view(host_dtype("bfloat16"))
         return x.numpy(force=True)  # also off the tape, the GPU and lazy conjugation
 
     def from_numpy(self, x: Any, native: Any, copy: bool | None) -> Array:
+        if x.dtype.name == "bfloat16":
+            bits = self.from_numpy(x.view(np.int16), native, copy)
+            return bits.view(self.xp.bfloat16)
         # torch would warn about, and then write through, a read-only NumPy array.
         safe = np.array(x) if copy or not x.flags.writeable else np.ascontiguousarray(x)
         return self.xp.asarray(safe.reshape(x.shape), device=native)

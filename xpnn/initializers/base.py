@@ -9,6 +9,7 @@ from typing import Any
 from xpnn import backend, random
 from xpnn import functional as F
 from xpnn.errors import ConfigError, ShapeError
+from xpnn.initializers.blank import spend
 
 __all__ = [
     "TRUNCATED_STD",
@@ -67,8 +68,11 @@ class Initializer:
             msg = f"{name}: expected a shape of whole numbers, none negative, got {shape!r}."
             raise ShapeError(msg)
         dtype = backend.get_dtype() if dtype is None else dtype
-        values = self.draw(sizes, random.get_rng())
         target = backend.get_device() if device is None else backend.as_device(device)
+        if spend(type(self).__name__, sizes):
+            native = backend.native_dtype(target.xp, dtype)
+            return target.xp.zeros(sizes, dtype=native, device=target.native)
+        values = self.draw(sizes, random.get_rng())
         return backend.asarray(values, dtype=dtype, device=target, copy=True)
 
     def draw(self, shape: Shape, rng: random.Stream) -> Array:

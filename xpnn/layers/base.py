@@ -25,7 +25,8 @@ from xpnn.autograd import tape
 from xpnn.autograd.record import backward, wrap
 from xpnn.autograd.tape import Leaf
 from xpnn.autograd.tensor import Tensor, seed
-from xpnn.errors import ConfigError, DTypeError, GraphError, XpnnError
+from xpnn.errors import DTypeError, GraphError, XpnnError
+from xpnn.initializers import blank
 from xpnn.layers import config
 from xpnn.layers.parts import Parameter, Parts
 
@@ -75,6 +76,7 @@ class Layer(Parts):
                 msg += f" The layers go into a list, {cls.__name__}([a, b])."
             raise TypeError(msg) from None
         layer._config = dict(list(bound.arguments.items())[1:])
+        blank.spend(cls.__name__)
         return layer
 
     # -------------------------------------------------------------------------- computing
@@ -293,17 +295,14 @@ class Layer(Parts):
     @staticmethod
     def from_config(config_dict: Mapping[str, Any]) -> Any:
         """Rebuild a layer from :meth:`to_config`; its parameters have new initial values."""
-        layer = config.decode_layer(config_dict)
-        if not isinstance(layer, Layer):
-            msg = f"{config_dict['class']!r} is not a layer."
-            raise ConfigError(msg)
-        return layer
+        return config.decode_layer(config_dict)
 
     def _rebuild(self, shapes: Any, dtypes: Any) -> None:
         """Build as for inputs of these shapes and dtypes, and with it the layers inside."""
         self.ensure_built(*(tuple(shape) for shape in shapes))
         self._dtypes = tuple(dtypes)
-        self._complete()
+        if not blank.active():  # a file has the shapes of all layers inside
+            self._complete()
 
     def _complete(self) -> None:
         """Build what is not built inside, if this layer has been called."""

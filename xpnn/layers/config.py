@@ -11,13 +11,13 @@ import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from numbers import Integral, Real
 from typing import Any
 
 from xpnn import activations, initializers
 from xpnn._dtypes import DType
-from xpnn.errors import ConfigError
+from xpnn.errors import ConfigError, XpnnError
 from xpnn.layers.parts import Parameter, Parts
 
 __all__ = ["decode", "decode_layer", "encode", "encode_layer", "registry"]
@@ -69,20 +69,48 @@ def encode_layer(layer: Any) -> dict[str, Any]:
         return config
 
 
-def decode_layer(config: Mapping[str, Any]) -> Any:
-    """Return the layer that :func:`encode_layer` wrote, built if it was."""
+def decode_layer(config: Any) -> Any:
+    """Return the layer that :func:`encode_layer` wrote, built if it was.
+
+    Raises
+    ------
+    ConfigError
+        If its class is not defined, or does not take these arguments.
+    """
     with _counting() as done:
+        if not isinstance(config, Mapping):
+            raise _unknown(config)
         if "same" in config:
-            return done[config["same"]]
-        cls = registry.get(config.get("class", ""))
+            if type(i := config["same"]) is not int or i not in range(len(done)):
+                raise _unknown(config)
+            return done[i]
+        name, arguments = config.get("class"), config.get("config")
+        cls = registry.get(name) if isinstance(name, str) else None
         if cls is None:
-            msg = f"no layer class {config.get('class')!r} is defined; import its module first."
+            msg = f"no layer class {name!r} is defined; import its module first."
             raise ConfigError(msg)
-        layer = cls(**{name: decode(v) for name, v in config["config"].items()})
+        if not isinstance(arguments, Mapping):
+            raise _unknown(config)
+        given = {key: decode(value) for key, value in arguments.items()}
+        try:
+            layer = cls(**given)
+        except TypeError as error:
+            if isinstance(error, XpnnError):
+                raise
+            msg = (
+                f"{name} cannot be made of its configuration ({error}). If its __init__ was changed"
+                " since, let it take the arguments of then, or give new ones a default."
+            )
+            raise ConfigError(msg) from error
         if "shapes" in config:
-            layer._rebuild(config["shapes"], config["dtypes"])
+            layer._rebuild(config["shapes"], config.get("dtypes", ()))
         done.append(layer)
         return layer
+
+
+def _unknown(value: Any) -> ConfigError:
+    msg = f"a configuration holds {str(value)[:80]}, which xpnn did not write."
+    return ConfigError(msg)
 
 
 def encode(value: Any, owner: str, name: str) -> Any:
@@ -137,15 +165,19 @@ def decode(value: Any) -> Any:
         return [decode(v) for v in value]
     if not isinstance(value, dict):
         return value
-    if "dict" in value:
-        return {k: decode(v) for k, v in value["dict"].items()}
+    if isinstance(inner := value.get("dict"), dict):
+        return {k: decode(v) for k, v in inner.items()}
     if "layer" in value:
         return decode_layer(value["layer"])
     if "parameter" in value:
-        i, part = value["parameter"]
-        return dict((_finished.get() or [])[i]._parts())[part]
+        match value["parameter"], _finished.get() or []:
+            case [int(i), str(part)], done if i in range(len(done)):
+                found = dict(done[i]._parts()).get(part)
+                if isinstance(found, Parameter):
+                    return found
     if value.get("initializer") in initializers.__all__:
         values = dict(value)
-        return getattr(initializers, values.pop("initializer"))(**values)
-    msg = f"a configuration holds {value!r}, which xpnn did not write."
-    raise ConfigError(msg)
+        cls = getattr(initializers, values.pop("initializer"))
+        if is_dataclass(cls) and values.keys() == {field.name for field in fields(cls)}:
+            return cls(**values)  # type: ignore[operator]
+    raise _unknown(value)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from xpnn import backend
+from xpnn._dtypes import as_dtype
 from xpnn.autograd.tensor import Tensor
 from xpnn.errors import DataError
 
-__all__ = ["Parameter", "Parts"]
+__all__ = ["Parameter", "Parts", "Unmatched", "put_all"]
 
 Array = Any
 
@@ -167,40 +168,82 @@ class Parts:
         """Return parameters and buffers by name: raw arrays, not copies."""
         return {name: backend.unwrap(value) for name, _, _, value in self._named()}
 
-    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> Unmatched:
         """Copy values into parameters and buffers, each to the device and dtype it has there.
+
+        Parameters
+        ----------
+        state : dict of arrays
+            Of any library.
+        strict : bool
+            False takes those whose names are in both, and leaves the rest as it is.
+
+        Returns
+        -------
+        Unmatched
+            The names that were missing in ``state``, and those that were unexpected.
 
         Raises
         ------
         DataError
-            If names are missing or unexpected (with ``strict``), or shapes differ: all are listed,
-            and nothing is loaded.
+            If names are missing or unexpected (with ``strict``), shapes differ, or numbers are of
+            another kind: all are listed, and nothing is loaded.
         """
-        own = {name: (owner, attribute, v) for name, owner, attribute, v in self._named()}
-        wrong = [f"missing {name}" for name in own if name not in state] if strict else []
-        wrong += [f"unexpected {name}" for name in state if name not in own] if strict else []
-        for name in own.keys() & state.keys():
-            expected, got = tuple(own[name][2].shape), tuple(state[name].shape)
-            if expected != got:
-                wrong.append(f"{name}: expected shape {expected}, got {got}")
-        if wrong:
-            hint = ""
-            if unbuilt := self._unbuilt():
-                who = type(unbuilt[0]).__name__
-                hint = f" {who} has no parameters yet: call it once to build it, then load."
-            msg = f"{type(self).__name__}.load_state_dict: {'; '.join(sorted(wrong))}.{hint}"
-            raise DataError(msg)
-        for name in own.keys() & state.keys():
-            owner, attribute, old = own[name]
+        places, unmatched = self._match(state, strict, f"{type(self).__name__}.load_state_dict")
+        found = []
+        for name, owner, attribute, old in places:
             raw = backend.unwrap(old)
             new = backend.asarray(
                 backend.to_numpy(state[name]),
                 device=backend.device_of(raw), dtype=raw.dtype, copy=True,
             )  # fmt: skip
-            if isinstance(old, Parameter):
-                old.data = new
-            else:
-                setattr(owner, attribute, new)
+            found.append((owner, attribute, old, new))
+        put_all(found)
+        return unmatched
+
+    def _match(self, state: Mapping[str, Any], strict: bool, who: str) -> tuple[list[Any], Any]:
+        """Return name, owner, attribute and value of what there is in ``state``, if all fits."""
+        own = {name: place for name, *place in self._named() if place[-1] is not None}
+        unmatched = Unmatched(
+            [name for name in own if name not in state],
+            [name for name in state if name not in own],
+        )
+        wrong = [f"missing {name}" for name in unmatched.missing] if strict else []
+        wrong += [f"unexpected {name}" for name in unmatched.unexpected] if strict else []
+        places = [(name, *place) for name, place in own.items() if name in state]
+        for name, _, _, old in places:
+            if not hasattr(new := state[name], "dtype"):
+                wrong.append(f"{name}: expected an array, got {type(new).__name__}")
+                continue
+            if tuple(old.shape) != tuple(new.shape):
+                wrong.append(f"{name}: expected shape {tuple(old.shape)}, got {tuple(new.shape)}")
+            a, b = as_dtype(old.dtype), as_dtype(new.dtype)
+            if a.kind.replace("u", "i") != b.kind.replace("u", "i"):
+                wrong.append(f"{name}: expected {a}, got {b}")
+        if wrong:
+            hint = ""
+            if unbuilt := self._unbuilt():
+                name = type(unbuilt[0]).__name__
+                hint = f" {name} has no parameters yet: call it once to build it, then load."
+            msg = f"{who}: {'; '.join(sorted(wrong))}.{hint}"
+            raise DataError(msg)
+        return places, unmatched
+
+
+class Unmatched(NamedTuple):
+    """What :meth:`Parts.load_state_dict` found on one side only."""
+
+    missing: list[str]
+    unexpected: list[str]
+
+
+def put_all(places: Iterable[tuple[Any, str, Any, Any]]) -> None:
+    """Put new arrays into the parameters and buffers that lie at an attribute of an owner."""
+    for owner, attribute, old, new in places:
+        if isinstance(old, Parameter):
+            old.data = new
+        else:
+            setattr(owner, attribute, new)
 
 
 def _is_part(value: Any) -> bool:

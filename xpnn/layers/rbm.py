@@ -21,6 +21,13 @@ _SMALL = initializers.Normal(0.0, 0.01)  # Hinton 2010, section 8
 _CHAINS = 100
 
 
+class _Bits(initializers.Initializer):
+    """0 or 1, each as likely."""
+
+    def draw(self, shape: tuple[int, ...], rng: random.Stream) -> Array:
+        return rng.bernoulli(0.5, shape, device="cpu")
+
+
 class RBM(Unsupervised):
     r"""Restricted Boltzmann machine of binary units, :math:`h = \sigma(x W + b)`.
 
@@ -119,9 +126,7 @@ class RBM(Unsupervised):
         self.bias = Parameter(self.bias_init((self.hidden,)))
         self.visible_bias = Parameter(self.visible_bias_init((self.visible,)))
         if self.persistent:
-            bits = random.get_rng().bernoulli(0.5, (self.chains, self.visible), device="cpu")
-            home = backend.get_device()
-            self.particles = backend.asarray(bits, device=home, dtype=backend.get_dtype())
+            self.particles = _Bits()((self.chains, self.visible))
 
     def forward(self, x: Array) -> Array:
         self._look_at(x)

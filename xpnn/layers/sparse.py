@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from xpnn import backend, random
+from xpnn import backend, initializers, random
 from xpnn.backend import array_namespace, to_numpy, unwrap
 from xpnn.errors import ConfigError
 from xpnn.layers.checks import integers
@@ -120,7 +120,7 @@ class SparseEvolution(Dense):
         super().build(shape)
         sizes = tuple(self.weight.shape)
         self.p = min(1.0, self.epsilon * sum(sizes) / (sizes[0] * sizes[1]))
-        u = random.get_rng().uniform(sizes, dtype="float32", device="cpu")
+        u = initializers.Uniform(0.0, 1.0)(sizes, dtype="float32", device="cpu")
         self.mask = backend.to_device(u < self.p, backend.get_device())
         self.weight.data = unwrap(self._used_weight())
         self._count(0)
