@@ -81,11 +81,18 @@ def test_bfloat16_is_kept(tmp_path: Path) -> None:
     found = io.read(tmp_path / "m")[0]
     assert found["x"].dtype == found["none"].dtype == ml_dtypes.bfloat16
     np.testing.assert_array_equal(found["x"], x.T)
-    torch = pytest.importorskip("torch")
+
+
+def test_bfloat16_goes_to_torch_and_comes_from_it(tmp_path: Path) -> None:
+    ml_dtypes, device = pytest.importorskip("ml_dtypes"), usable("torch:cpu")
+    import torch
+
+    x = make((4, 3)).astype(ml_dtypes.bfloat16)
     same = torch.asarray(x.astype("float32")).to(torch.bfloat16)
     io.write(tmp_path / "t", {"x": same.T}, {})
-    assert found["x"].tobytes() == io.read(tmp_path / "t")[0]["x"].tobytes()
-    assert torch.equal(xpnn.asarray(found["x"], device="torch:cpu"), same.T)
+    found = io.read(tmp_path / "t")[0]
+    assert found["x"].tobytes() == x.T.tobytes()
+    assert torch.equal(xpnn.asarray(found["x"], device=device), same.T)
 
 
 @pytest.mark.parametrize("device", ["torch:cpu", "jax:cpu", "strict:device1"])
@@ -374,7 +381,7 @@ def test_a_model_without_all_of_its_parameters_is_not_saved(tmp_path: Path) -> N
 
 def test_files_of_another_kind_are_named(tmp_path: Path) -> None:
     io.write(tmp_path / "c", {}, {"checkpoint": {}})
-    with pytest.raises(DataError, match=r"c: this is a checkpoint .* fit\(\.\.\., resume=folder\)"):
+    with pytest.raises(DataError, match=r"c: this is a checkpoint .* fit\(\.\.\., resume='.*c'\)"):
         xpnn.load(tmp_path / "c")
     with pytest.raises(DataError, match="c: this is a checkpoint"):
         tower().load_weights(tmp_path / "c")
@@ -500,10 +507,9 @@ def test_weights_go_into_a_model_that_the_same_code_made(tmp_path: Path) -> None
 
 
 def test_weights_go_where_the_model_is_and_what_is_frozen_stays_so(tmp_path: Path) -> None:
-    pytest.importorskip("torch")
     model, x = twin()
     model.freeze().save_weights(tmp_path / "w")
-    other = Twin(5).to("torch:cpu")
+    other = Twin(5).to(usable("torch:cpu"))
     other.load_weights(tmp_path / "w")
     assert all(p.device == "torch:cpu" and p.requires_grad for p in other.parameters())
     np.testing.assert_allclose(other.predict(x), model.predict(x), rtol=1e-5)

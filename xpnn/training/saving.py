@@ -236,7 +236,7 @@ def _read(path: Path, *kinds: str) -> tuple[dict[str, Any], dict[str, Any]]:
         if isinstance(config, dict) and "checkpoint" in config:
             what = (
                 "this is a checkpoint of a training run, not a model. Go on with that run by"
-                " fit(..., resume=folder), where folder is the one in which it lies."
+                f" fit(..., resume={os.fspath(path)!r})."
             )
         elif isinstance(config, dict) and "weights" in config:
             what = (
