@@ -14,6 +14,7 @@ from xpnn import (
     metrics,
     ops,
     optim,
+    search,
     training,
 )
 from xpnn.autograd import (
@@ -71,6 +72,7 @@ __all__ = [
     "no_grad",
     "ops",
     "optim",
+    "search",
     "set_device",
     "set_dtype",
     "set_rng",
