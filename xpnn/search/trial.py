@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from xpnn import backend, random
 from xpnn.callbacks import EarlyStopping
+from xpnn.callbacks.base import grows
 from xpnn.errors import ConfigError
 from xpnn.search.space import Setting
 from xpnn.training import History, Model
@@ -156,9 +157,7 @@ class Job:
         raise ConfigError(msg)
 
     def _way(self, monitor: str) -> str:
-        if self.mode != "auto":
-            return self.mode
-        return "max" if EarlyStopping(monitor).sign > 0 else "min"
+        return "max" if grows(monitor, self.mode, self.who) else "min"
 
     def _number(self, value: Any, name: str) -> float:
         raw = backend.unwrap(value)

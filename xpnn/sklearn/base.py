@@ -12,7 +12,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from xpnn import backend, losses, random
+from xpnn import backend, losses, optim, random
 from xpnn.callbacks import EarlyStopping
 from xpnn.errors import ConfigError
 from xpnn.optim.config import whole
@@ -107,7 +107,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
                 data[0], data[1], epochs=epochs, callbacks=callbacks, **options
             )
 
-        self._inside(work, self._stream)
+        self._inside(work, str(x.dtype) if self.dtype is None else self.dtype)
         self.n_iter_ += self.history_.epochs
 
     def _check(self) -> None:
@@ -140,13 +140,14 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         model = network(
             self.model, tuple(x.shape[1:]), outputs, self.hidden, self.activation, self._last()
         )
-        optimizer = copy.deepcopy(self.optimizer)
-        if model.loss is None or self.loss is not None or optimizer is not None:
-            model.compile(
-                model.loss if self.loss is None and model.loss is not None else self._loss(),
-                optimizer if optimizer is not None else model.optimizer or "adam",
-                model.metrics.values() if model.loss is not None else (),
-            )
+        optimizer = None if self.optimizer is None else optim.get(copy.deepcopy(self.optimizer))
+        if model.optimizer is None:
+            model.compile(self._loss(), "adam" if optimizer is None else optimizer)
+        elif self.loss is not None:
+            measures = model.criterion.parts[0].metrics.values() if model.criterion else ()
+            model.compile(self._loss(), model.optimizer, measures)
+        if optimizer is not None:
+            model.optimizer = optimizer
         if self.lr is not None:
             model.optimizer.lr = self.lr
         found = tuple(model.predict(x[:1]).shape)
@@ -170,12 +171,12 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         none = [None] * (len(data) - len(given))
         return (*parts[::2], *none), (*parts[1::2], *none)
 
-    def _inside(self, f: Callable[[], Any], stream: random.Stream) -> Any:
-        """Call a function in a context with the estimator's device, dtype and random stream."""
+    def _inside(self, f: Callable[[], Any], dtype: Any) -> Any:
+        """Call a function in a context with the estimator's device, random stream and a dtype."""
 
         def work() -> Any:
-            random.set_rng(stream)
-            backend.set_dtype(backend.get_dtype() if self.dtype is None else self.dtype)
+            random.set_rng(self._stream)
+            backend.set_dtype(dtype)
             with backend.device(backend.get_device() if self.device is None else self.device):
                 return f()
 

@@ -35,8 +35,13 @@ def _plain(loss: Any) -> Any:
 
 
 def _gives_probabilities(classifier: Any) -> bool:
-    fitted = classifier._is_fitted()
-    return _plain(classifier.model_.loss if fitted else classifier._loss()) in _LOSSES
+    loss = _loss_of(classifier.model_) if classifier._is_fitted() else classifier._loss()
+    return _plain(loss) in _LOSSES
+
+
+def _loss_of(model: Any) -> Any:
+    """Return the loss of a compiled model, or None if it has one of its own."""
+    return model.criterion.parts[0].loss if model.criterion else None
 
 
 class Classifier(ClassifierMixin, Estimator):
@@ -69,9 +74,12 @@ class Classifier(ClassifierMixin, Estimator):
         epoch are kept.
     callbacks : list of Callback, optional
         Copied for every fit.
-    device, dtype : optional
-        Where and in which dtype to compute; the defaults of xpnn if not given. Data and predictions
-        are NumPy arrays all the same.
+    device : str or Device, optional
+        Where to compute; xpnn's default device if not given. Data and predictions are NumPy arrays
+        all the same.
+    dtype : str, optional
+        In which dtype to compute. If not given that of ``X``, as everywhere in scikit-learn:
+        float64, unless it is float32, which is faster and enough.
     random_state : int, RandomState instance or None
         Of initial weights, shuffles and dropout. None takes a new part of xpnn's own stream, so
         that ``xpnn.set_seed`` decides.
@@ -227,7 +235,7 @@ class Classifier(ClassifierMixin, Estimator):
     def predict_proba(self, X: Any) -> Any:
         """Return the probability of each class: (n, features) -> (n, classes)."""
         p = self._outputs(X)
-        to_probabilities = _LOSSES[_plain(self.model_.loss)][1]
+        to_probabilities = _LOSSES[_plain(_loss_of(self.model_))][1]
         p = p if to_probabilities is None else to_probabilities(p)
         return p if p.shape[1] > 1 else backend.array_namespace(p).concat([1 - p, p], axis=1)
 

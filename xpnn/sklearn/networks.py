@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from xpnn import optim
+from xpnn import backend, optim
 from xpnn.errors import ConfigError
 from xpnn.layers import Dense, Flatten, Layer
 from xpnn.training import Model, Sequential
@@ -40,8 +40,9 @@ def network(
     if isinstance(given, Layer):
         model = Layer.from_config(given.to_config())
         model = model if isinstance(model, Model) else Sequential([model])
-        if isinstance(given, Model) and given.loss is not None:
-            model.compile(given.loss, fresh_optimizer(given.optimizer), given.metrics.values())
+        if isinstance(given, Model) and given.optimizer is not None:
+            model.criterion = given.criterion
+            model.optimizer = fresh_optimizer(given.optimizer.state_dict())
         return model
     if not callable(given):
         msg = (
@@ -59,16 +60,13 @@ def network(
     return made
 
 
-def fresh_optimizer(optimizer: Any) -> Any:
-    """Return an optimizer with the same hyperparameters that has not seen any parameter."""
-    state = optimizer.state_dict()
+def fresh_optimizer(state: dict[str, Any]) -> Any:
+    """Return an optimizer of the hyperparameters in a state that has not seen any parameter."""
     return optim.get({"class": state["class"], **state["hyperparameters"]})
 
 
 def packed(model: Model) -> dict[str, Any]:
     """Return a trained model as configuration and arrays on the host, without its tape."""
-    from xpnn import backend
-
     model._complete()
     return {
         "classes": list(dict.fromkeys(type(layer) for layer in model.layers())),
@@ -78,8 +76,7 @@ def packed(model: Model) -> dict[str, Any]:
             name: backend.to_numpy(x) for name, x in model.state_dict().items() if x is not None
         },
         "frozen": [n for n, p in model.named_parameters().items() if not p.requires_grad],
-        "loss": model.loss,
-        "metrics": model.metrics,
+        "criterion": model.criterion,
         "optimizer": _on_host(model.optimizer.state_dict()),
     }
 
@@ -90,16 +87,13 @@ def unpacked(parts: dict[str, Any]) -> Model:
     model.load_state_dict(parts["arrays"])
     for name, p in model.named_parameters().items():
         p.requires_grad = name not in parts["frozen"]
-    state = parts["optimizer"]
-    optimizer = optim.get({"class": state["class"], **state["hyperparameters"]})
-    optimizer.load_state_dict(state, model)
-    model.loss, model.optimizer, model.metrics = parts["loss"], optimizer, parts["metrics"]
+    model.criterion = parts["criterion"]
+    model.optimizer = fresh_optimizer(parts["optimizer"])
+    model.optimizer.load_state_dict(parts["optimizer"], model)
     return model
 
 
 def _on_host(value: Any) -> Any:
-    from xpnn import backend
-
     if isinstance(value, dict):
         return {k: _on_host(v) for k, v in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
