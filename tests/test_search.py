@@ -276,6 +276,8 @@ def test_no_trial_that_succeeded_is_an_error_with_the_first_reason() -> None:
     with pytest.raises(ConfigError, match=r"none of 6 trials .* ZeroDivisionError: division"):
         results.best  # noqa: B018
     assert "6 failed" in str(results)
+    assert repr(results) == "Results(6 of 6 trials)"
+    assert repr(GridSearch(lambda hp: 0, {"a": 1}, mode="min").run()).endswith("best score=0)")
 
 
 # ------------------------------------------------------------------------ what is returned
@@ -390,6 +392,19 @@ def test_a_trial_has_its_own_stream_and_leaves_the_context_as_it_is() -> None:
     assert GridSearch(f, SPACE, monitor="noise", seed=5).run().rows() != results.rows()
 
 
+def test_trials_are_on_the_device_of_the_search(device: Any) -> None:
+    found: list[str] = []
+
+    def f(hp: Setting) -> float:
+        found.append(str(xpnn.get_device()))
+        return float(xpnn.ops.sum(xpnn.asarray([hp.a, 1.0])))
+
+    with xpnn.device(str(device)):
+        best = GridSearch(f, {"a": [1, 2]}, mode="max").run().best
+    assert found == [str(device)] * 2
+    assert best.score == 3.0
+
+
 def test_what_a_trial_changes_is_not_given_to_the_next() -> None:
     def f(hp: Setting) -> float:
         hp.memory.append(1)
@@ -443,7 +458,9 @@ def test_callbacks_are_copied_for_every_trial() -> None:
     ("space", "options", "message"),
     [
         ({"lr": 0.1}, {}, r"compared by 'val_loss', which needs.*validation_split=0.2"),
-        ({"lr": 0.1}, {"epoch": 2}, r"Model.fit has no argument 'epoch'; it has batch_size"),
+        ({"lr": 0.1}, {"epoch": 2}, r"no argument 'epoch' is known; there are batch_size"),
+        ({"lr": 0.1}, {"resume": "folder"}, r"no argument 'resume' is known"),
+        ({"lr": 0.1}, {"validation_data": iter([])}, "an iterator can be gone through once"),
         ({"epochs": [1, 2]}, {"epochs": 2}, "'epochs' is a hyperparameter, and given as well"),
     ],
 )
@@ -646,6 +663,20 @@ def test_ctrl_c_returns_what_there_is(tmp_path: Path) -> None:
     assert results.interrupted
     assert len(results) == 4
     assert str(results).endswith("4 of 6 trials, interrupted; smallest score first")
+
+
+def test_a_fit_that_ctrl_c_has_ended_is_no_trial() -> None:
+    class Press(xpnn.callbacks.Callback):
+        def on_epoch_end(self, run: Any, values: dict[str, float]) -> None:
+            if run.epoch == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    x, y = digits(60)
+    search = GridSearch(build, {"hidden": 4, "lr": [0.1, 0.2], "epochs": [1, 5]})
+    results = search.fit(x, y, validation_split=0.3, callbacks=[Press()])
+    assert results.interrupted
+    assert [t.setting.epochs for t in results] == [1]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 # ---------------------------------------------------------------------------------- output

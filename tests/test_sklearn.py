@@ -349,6 +349,19 @@ def test_the_dtype_is_that_of_the_data_unless_one_is_given() -> None:
     assert xpnn.get_dtype() == "float32"
 
 
+def test_other_devices_give_and_take_the_same_arrays(device: Any) -> None:
+    x, y = iris()
+    x = x.astype("float32")  # which every device has
+    estimator = small(device=str(device), epochs=3).fit(x, y)
+    assert estimator.model_.parameters()[0].device == str(device)
+    found = estimator.predict_proba(x)
+    assert isinstance(found, np.ndarray)
+    np.testing.assert_allclose(found, small(epochs=3).fit(x, y).predict_proba(x), rtol=1e-4)
+    loaded = pickle.loads(pickle.dumps(estimator))
+    assert loaded.model_.parameters()[0].device == "cpu"
+    np.testing.assert_allclose(loaded.predict_proba(x), found, rtol=1e-4)
+
+
 def test_without_a_random_state_xpnns_seed_decides() -> None:
     x, y = iris()
     found = []

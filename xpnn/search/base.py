@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Generator, Mapping
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from xpnn import backend
@@ -21,7 +24,8 @@ from xpnn.training import Model
 
 __all__ = ["GridSearch", "RandomSearch", "Search"]
 
-_OF_FIT = tuple(inspect.signature(Model.fit).parameters)[3:]  # after self, x and y
+# What Model.fit takes after self, x and y; trials have no checkpoints to go on from.
+_OF_FIT = [p for p in inspect.signature(Model.fit).parameters if p not in ("x", "y", "resume")][1:]
 
 
 class Search:
@@ -105,16 +109,23 @@ class Search:
         Raises
         ------
         ConfigError
-            If an argument is also a hyperparameter, or is none of ``fit``.
+            If an argument is also a hyperparameter, or is none of ``fit``; or if data can be gone
+            through only once.
         """
         who = type(self).__name__
         for name in options:
             if name not in _OF_FIT:
-                msg = f"{who}.fit: Model.fit has no argument {name!r}; it has {', '.join(_OF_FIT)}."
+                msg = f"{who}.fit: no argument {name!r} is known; there are {', '.join(_OF_FIT)}."
                 raise ConfigError(msg)
             if name in self.space:
                 msg = f"{who}.fit: {name!r} is a hyperparameter, and given as well. Leave out one."
                 raise ConfigError(msg)
+        if any(hasattr(data, "__next__") for data in (x, options.get("validation_data"))):
+            msg = (
+                f"{who}.fit: an iterator can be gone through once, and there are several trials."
+                " Give a function that returns a new one, or arrays."
+            )
+            raise ConfigError(msg)
         given = tuple(name for name in self.space.ranges if name in _OF_FIT)
         if not ("validation_split" in options or "validation_data" in options) and (
             self.monitor is None or self.monitor.startswith("val_")
@@ -145,9 +156,12 @@ class Search:
         interrupted = False
         outcomes = self._outcomes(job, todo)
         try:
-            for outcome in outcomes:
-                trial = state.add(outcome)
-                progress.show(trial, state)
+            with _interrupts() as pressed:
+                for outcome in outcomes:
+                    if pressed:  # a fit in the trial has ended early, and quietly
+                        raise KeyboardInterrupt
+                    trial = state.add(outcome)
+                    progress.show(trial, state)
         except KeyboardInterrupt:
             interrupted = True
         finally:
@@ -184,6 +198,30 @@ class Search:
             "dtype": job.dtype,
             "fit": data,
         }
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Yield a list that is not empty once Ctrl-C was pressed, whoever deals with it.
+
+    A handler of the user's own is left alone, and only the main thread may set one.
+    """
+    usual = signal.default_int_handler
+    pressed: list[int] = []
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not usual:
+        yield pressed
+        return
+
+    def note(number: int, frame: Any) -> None:
+        pressed.append(number)
+        usual(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 _NO_MATTER = ("verbose", "prefetch")  # to what comes out
@@ -223,7 +261,8 @@ class GridSearch(Search):
         that counts its threads. They work on the same device, with the same dtype.
     path : path, optional
         A folder in which every trial is noted as soon as it ends. A search that is started again
-        with it leaves out those that are done, and tries again those that failed.
+        with it leaves out those that are done, and tries again those that failed. One search at a
+        time works in a folder.
     on_error : {"record", "raise"}
         Whether an error in a trial, such as NonFiniteError, is noted, or ends the search.
     keep_model : bool
@@ -233,7 +272,8 @@ class GridSearch(Search):
 
     Notes
     -----
-    Ctrl-C ends a search after which its results are those of the trials that have ended.
+    Ctrl-C ends a search; the results are those of the trials that have ended, and a trial in which
+    it was pressed is none of them.
 
     Examples
     --------

@@ -194,7 +194,8 @@ class Results(Sequence[Trial]):
         return len(self._trials)
 
     def __repr__(self) -> str:
-        found = f", best {self.monitor}={self[0].score:.6g}" if self and self[0].score else ""
+        score = self[0].score if self else None
+        found = "" if score is None else f", best {self.monitor}={score:.6g}"
         return f"Results({len(self)} of {self.total} trials{found})"
 
 

@@ -44,7 +44,7 @@ def _loss_of(model: Any) -> Any:
     return model.criterion.parts[0].loss if model.criterion else None
 
 
-class Classifier(ClassifierMixin, Estimator):
+class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
     """A model that tells classes, as an estimator of scikit-learn.
 
     Parameters
@@ -120,6 +120,7 @@ class Classifier(ClassifierMixin, Estimator):
     """
 
     default_loss = "cross_entropy"
+    classes_: Any
 
     def __init__(
         self,
@@ -178,7 +179,7 @@ class Classifier(ClassifierMixin, Estimator):
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
     ) -> Classifier:
-        """Go once over data, starting with the weights there are.
+        """Go once over data, starting with the weights there are; nothing is set apart of it.
 
         Parameters
         ----------
@@ -231,7 +232,7 @@ class Classifier(ClassifierMixin, Estimator):
     def _last(self) -> str:
         return _LOSSES.get(_plain(self._loss()), ("linear", None))[0]
 
-    @available_if(_gives_probabilities)
+    @available_if(_gives_probabilities)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> Any:
         """Return the probability of each class: (n, features) -> (n, classes)."""
         p = self._outputs(X)

@@ -13,7 +13,7 @@ from xpnn.sklearn.base import _INPUTS, Estimator
 __all__ = ["Regressor"]
 
 
-class Regressor(RegressorMixin, Estimator):
+class Regressor(RegressorMixin, Estimator):  # type: ignore[misc]
     """A model that tells numbers, one or several an example, as an estimator of scikit-learn.
 
     Parameters
@@ -51,6 +51,7 @@ class Regressor(RegressorMixin, Estimator):
     """
 
     default_loss = "mean_squared_error"
+    n_outputs_: int
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Regressor:
         """Train on data.
@@ -71,7 +72,7 @@ class Regressor(RegressorMixin, Estimator):
         return self._train(X, y, sample_weight, fresh=fresh)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Regressor:
-        """Go once over data, starting with the weights there are; as :meth:`fit`."""
+        """Go once over data, starting with the weights there are; nothing is set apart of it."""
         return self._train(X, y, sample_weight, fresh=not self._is_fitted(), once=True)
 
     def _train(
