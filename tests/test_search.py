@@ -19,7 +19,7 @@ import pytest
 
 import xpnn
 from xpnn import datasets, layers, optim
-from xpnn.errors import ConfigError, DataError, NonFiniteError
+from xpnn.errors import ConfigError, DataError, MissingLibraryError, NonFiniteError
 from xpnn.random import Stream
 from xpnn.search import (
     Choices,
@@ -709,6 +709,12 @@ def test_a_terminal_has_a_bar(
 
 
 # -------------------------------------------------------------------------- several processes
+
+
+def test_several_processes_need_joblib(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "joblib", None)
+    with pytest.raises(MissingLibraryError, match=r"GridSearch\(n_jobs=2\) needs joblib.*xpnn\[se"):
+        GridSearch(bowl, SPACE, mode="min", n_jobs=2).run()
 
 
 @pytest.mark.extras

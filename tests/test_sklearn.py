@@ -278,6 +278,14 @@ def test_layers_and_models_are_taken_for_their_configuration() -> None:
         assert np.array_equal(other.fit(x, y).predict_proba(x), estimator.predict_proba(x))
 
 
+def test_groups_of_parameters_are_not_lost_silently() -> None:
+    model = compiled((4,), 3)
+    model.predict(iris()[0])
+    model.optimizer.add_group(model.parameters()[:1], lr=0.1)
+    with pytest.raises(ConfigError, match=r"has groups of its parameters.*Give a function"):
+        Classifier(model).fit(*iris())
+
+
 def test_images_go_to_models_that_take_them() -> None:
     x, y = datasets.load_digits()
     net = [layers.Reshape((8, 8, 1)), layers.Conv2D(4, 3, activation="relu"), layers.Flatten(),
@@ -352,11 +360,12 @@ def test_the_dtype_is_that_of_the_data_unless_one_is_given() -> None:
 def test_other_devices_give_and_take_the_same_arrays(device: Any) -> None:
     x, y = iris()
     x = x.astype("float32")  # which every device has
-    estimator = small(device=str(device), epochs=3).fit(x, y)
+    estimator = small(device=str(device), epochs=2, batch_size=50).fit(x, y)
     assert estimator.model_.parameters()[0].device == str(device)
     found = estimator.predict_proba(x)
     assert isinstance(found, np.ndarray)
-    np.testing.assert_allclose(found, small(epochs=3).fit(x, y).predict_proba(x), rtol=1e-4)
+    expected = small(epochs=2, batch_size=50).fit(x, y).predict_proba(x)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
     loaded = pickle.loads(pickle.dumps(estimator))
     assert loaded.model_.parameters()[0].device == "cpu"
     np.testing.assert_allclose(loaded.predict_proba(x), found, rtol=1e-4)

@@ -41,6 +41,12 @@ def network(
         model = Layer.from_config(given.to_config())
         model = model if isinstance(model, Model) else Sequential([model])
         if isinstance(given, Model) and given.optimizer is not None:
+            if given.optimizer.groups:
+                msg = (
+                    "the optimizer of 'model' has groups of its parameters, which a new model does"
+                    " not have. Give a function that makes model and groups."
+                )
+                raise ConfigError(msg)
             model.criterion = given.criterion
             model.optimizer = fresh_optimizer(given.optimizer.state_dict())
         return model
