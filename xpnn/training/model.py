@@ -16,7 +16,7 @@ from xpnn.training.fitting import held_out, prepared
 from xpnn.training.history import History
 from xpnn.training.loop import measure, train
 from xpnn.training.saving import Saveable
-from xpnn.training.summary import summary
+from xpnn.training.summary import Summary, summary
 from xpnn.training.trainable import Trainable
 
 __all__ = ["Model", "Sequential"]
@@ -209,22 +209,31 @@ class Model(Saveable, Trainable):
             return tuple(home.xp.concat(parts, axis=0) for parts in zip(*outputs, strict=True))
         return home.xp.concat(outputs, axis=0)
 
-    def summary(self) -> str:
-        """Return a table of the layers and the shapes of their parameters, and print it.
+    def summary(self, x: Any = None, *, input_shape: Any = None) -> Summary:
+        """Return a table of the layers, which also is printed unless it is displayed anyway.
 
-        A layer has its parameters after the model was called or fitted once.
+        At a prompt or in a notebook the value of a line is displayed: say ``print`` elsewhere.
+        The model is left as it was: one that was not built is not, and nothing random is drawn.
+
+        Parameters
+        ----------
+        x : array or tuple of arrays, optional
+            Inputs, of which one example is run through the model; zeros of the shape that it was
+            called with if not given. A model that never was called has no output shapes yet.
+        input_shape : tuple of ints, or list of such, optional
+            The shape of one example instead, such as (28, 28).
 
         Examples
         --------
         >>> import xpnn
-        >>> text = xpnn.Sequential([xpnn.layers.Dense(2, in_features=3)]).summary()
-        layer    parameters  shapes
-        0 Dense           8  weight (3, 2), bias (2,)
-        8 parameters (8 trainable), 32 bytes, on cpu
+        >>> table = xpnn.Sequential([xpnn.layers.Dense(2)]).summary(input_shape=(3,))
+        layer       output  parameters  memory  dtype    device
+        Sequential  (N, 2)
+          0 Dense   (N, 2)           8    32 B  float32  cpu
+        8 parameters (8 trainable, 0 frozen), on cpu
+        memory: parameters 32 B, gradients 32 B, outputs of the layers 8 B for one example
         """
-        text = summary(self)
-        print(text)
-        return text
+        return summary(self, x, input_shape)
 
 
 class Sequential(Chain, Model):
