@@ -14,6 +14,7 @@ from xpnn import (
     metrics,
     ops,
     optim,
+    plot,
     search,
     training,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "no_grad",
     "ops",
     "optim",
+    "plot",
     "search",
     "set_device",
     "set_dtype",

@@ -6,6 +6,7 @@ from xpnn.callbacks.base import Callback
 from xpnn.callbacks.checkpoint import Checkpoint
 from xpnn.callbacks.loggers import CSVLogger, JSONLogger
 from xpnn.callbacks.nonfinite import TerminateOnNaN
+from xpnn.callbacks.plotting import PlotHistory
 from xpnn.callbacks.progress import EpochLines, ProgressBar
 from xpnn.callbacks.rates import LearningRateSchedule
 from xpnn.callbacks.stopping import EarlyStopping, IterationPatience
@@ -20,6 +21,7 @@ __all__ = [
     "IterationPatience",
     "JSONLogger",
     "LearningRateSchedule",
+    "PlotHistory",
     "ProgressBar",
     "TensorBoard",
     "TerminateOnNaN",

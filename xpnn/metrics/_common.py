@@ -7,12 +7,23 @@ from typing import Any
 from xpnn import backend
 from xpnn._dtypes import as_dtype
 from xpnn.backend import array_namespace, device_of, unwrap
-from xpnn.errors import DataError, DTypeError, ShapeError
+from xpnn.errors import ConfigError, DataError, DTypeError, ShapeError
 from xpnn.losses._common import beside
 
-__all__ = ["labels_of", "pair", "ramp", "raw_pair", "real"]
+__all__ = ["grows", "labels_of", "pair", "ramp", "raw_pair", "real"]
 
 Array = Any
+
+# Metrics that are better when larger.
+_GROW = ("acc", "f1", "precision", "r2", "recall", "top_k")
+
+
+def grows(monitor: str, mode: str, who: str) -> bool:
+    """Return whether a value of this name is better when it is larger."""
+    if mode not in ("auto", "min", "max"):
+        msg = f"{who}: 'mode' must be 'auto', 'min' or 'max', got {mode!r}."
+        raise ConfigError(msg)
+    return mode == "max" or (mode == "auto" and any(name in monitor for name in _GROW))
 
 
 def real(xp: Any, predictions: Array) -> Any:
