@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from xpnn.errors import ConfigError
+from xpnn.metrics._common import grows
 
 __all__ = ["Callback", "grows"]
-
-# Metrics that are better when larger.
-_GROW = ("acc", "f1", "precision", "r2", "recall", "top_k")
 
 
 class Callback:
@@ -83,11 +80,3 @@ class Callback:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what :meth:`state_dict` gave; arrays come back as NumPy's."""
-
-
-def grows(monitor: str, mode: str, who: str) -> bool:
-    """Return whether a value of this name is better when it is larger."""
-    if mode not in ("auto", "min", "max"):
-        msg = f"{who}: 'mode' must be 'auto', 'min' or 'max', got {mode!r}."
-        raise ConfigError(msg)
-    return mode == "max" or (mode == "auto" and any(name in monitor for name in _GROW))

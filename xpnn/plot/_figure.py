@@ -21,14 +21,20 @@ _DPI = 150
 
 
 def axes_for(
-    who: str, given: Any, count: int, size: tuple[float, float], columns: int = 3
+    who: str,
+    given: Any,
+    count: int,
+    size: tuple[float, float],
+    columns: int = 3,
+    layout: str = "constrained",
 ) -> list[Any]:
     """Return axes for this many panels: those that were given, or of a new figure.
 
-    ``size`` is that of a panel in inches.
+    ``size`` is that of a panel in inches; "compressed" is the ``layout`` of panels whose sides have
+    a ratio of their own, as images do.
     """
     if given is None:
-        return panels(count, size, columns)
+        return panels(count, size, columns, layout)
     axes = list(given.flat) if hasattr(given, "flat") else given
     axes = list(axes) if isinstance(axes, Iterable) else [axes]
     if len(axes) < count or any(not hasattr(ax, "plot") for ax in axes):
@@ -38,12 +44,12 @@ def axes_for(
     return axes[:count]
 
 
-def panels(count: int, size: tuple[float, float], columns: int) -> list[Any]:
+def panels(count: int, size: tuple[float, float], columns: int, layout: str) -> list[Any]:
     """Return the axes of a new figure with this many panels."""
     figure_class = require("matplotlib.figure", "plot", "a picture").Figure
     columns = min(count, columns)
     rows = math.ceil(count / columns)
-    figure = figure_class(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+    figure = figure_class(figsize=(size[0] * columns, size[1] * rows), layout=layout)
     # Notebooks know how to show figures of pyplot only, but ask every object for this.
     figure._repr_png_ = functools.partial(_drawn, figure, "png")
     return [figure.add_subplot(rows, columns, i + 1) for i in range(count)]

@@ -64,7 +64,7 @@ def images(
     columns = _count("images", "columns", columns or math.ceil(math.sqrt(len(pictures))))
     mosaic, _ = _mosaic(_greys(pictures, *_range(pictures)), columns)
     rows = math.ceil(len(pictures) / columns)
-    (ax,) = axes_for("images", ax, 1, (0.3 + 0.6 * columns, 0.3 + 0.6 * rows))
+    (ax,) = axes_for("images", ax, 1, (0.3 + 0.6 * columns, 0.3 + 0.6 * rows), layout="compressed")
     _show(ax, mosaic)
     return finished("images", [ax], path)
 
@@ -134,7 +134,9 @@ def reconstructions(
     xp = array_namespace(parts[0])
     columns = len(parts[0])
     mosaic, places = _mosaic(xp.concat(parts, axis=0), columns)
-    (ax,) = axes_for(who, ax, 1, (1.4 + 0.75 * columns, 0.3 + 0.75 * len(parts)))
+    (ax,) = axes_for(
+        who, ax, 1, (1.4 + 0.75 * columns, 0.3 + 0.75 * len(parts)), layout="compressed"
+    )
     _show(ax, mosaic)
     ax.set_yticks(places, list(pictures))
     return finished(who, [ax], path)
@@ -218,7 +220,9 @@ def filters(
     limit = float(xp.max(xp.abs(finite))) or 1.0
     columns = columns or math.ceil(math.sqrt(len(pictures)))
     rows = math.ceil(len(pictures) / columns)
-    (ax,) = axes_for("filters", ax, 1, (max(0.9 + 0.55 * columns, 3.2), 0.6 + 0.55 * rows))
+    (ax,) = axes_for(
+        "filters", ax, 1, (max(0.9 + 0.55 * columns, 3.2), 0.6 + 0.55 * rows), layout="compressed"
+    )
     in_colour = pictures.ndim == 4
     mosaic, _ = _mosaic(0.5 + 0.5 * pictures / limit if in_colour else pictures, columns)
     drawn = _show(ax, mosaic, cmap="RdBu_r", vmin=-limit, vmax=limit)

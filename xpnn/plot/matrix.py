@@ -85,9 +85,15 @@ def confusion_matrix(
         shown = counts / sums.clip(min=1)
     names = [str(i) for i in range(classes)] if labels is None else [str(x) for x in labels]
     longest = max(map(len, names))
-    side = min(2.0 + 0.5 * classes, 24.0)
-    wide = 0.07 * longest
-    (ax,) = axes_for("confusion_matrix", ax, 1, (side + wide, side + (wide if longest > 3 else 0)))
+    side = 7.5 if classes > _MOST else 2.0 + 0.5 * classes
+    wide = 0.0 if classes > _MOST else 0.07 * longest
+    (ax,) = axes_for(
+        "confusion_matrix",
+        ax,
+        1,
+        (side + wide, side + (wide if longest > 3 else 0)),
+        layout="compressed",
+    )
     # By the root, so that a few mistakes among many hits have a colour that is seen.
     colours = require("matplotlib.colors", "plot", "a picture")
     norm = colours.PowerNorm(0.5, vmin=0, vmax=max(float(shown.max()), 1e-12))
@@ -144,6 +150,7 @@ def _write_numbers(ax: Any, shown: Any, whole: bool) -> None:
             colour = "white" if value > middle else "black" if value else "#9a9a9a"
             text = text if value or whole else "0"
             texts.append(ax.text(j, i, text, ha="center", va="center", color=colour))
-    cell = ax.figure.get_figwidth() * 72 * 0.8 / len(shown)  # points
+    cell = ax.bbox.width / ax.figure.dpi * 72 / len(shown)  # points
     for text in texts:
+        text.set_in_layout(False)  # they lie in the cells: measuring them takes seconds
         text.set_fontsize(max(3.0, min(10.0, 1.4 * cell / (longest + 1))))

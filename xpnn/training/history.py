@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from html import escape
 from typing import Any
 
 from xpnn import io
@@ -145,6 +146,18 @@ class History(Mapping[str, list[float]]):
     def __repr__(self) -> str:
         last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self.history.items())
         return f"History({self.epochs} epochs: {last})"
+
+    def _repr_html_(self) -> str:
+        """Show the last ten epochs as a table, in a notebook."""
+        lines = [["epoch", *map(escape, self.history)]]
+        for epoch in range(max(self.epochs - 10, 0), self.epochs):
+            values = (f"{column[epoch]:.4g}" for column in self.history.values())
+            lines.append([str(epoch + 1), *values])
+        rows = (
+            f"<tr>{''.join(f'<{kind}>{cell}</{kind}>' for cell in line)}</tr>"
+            for kind, line in zip(["th"] + ["td"] * len(lines), lines, strict=False)
+        )
+        return f"<table>{''.join(rows)}</table>"
 
 
 def _finite(x: float) -> float | None:
