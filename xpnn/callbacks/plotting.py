@@ -27,7 +27,7 @@ class PlotHistory(Callback):
         A file such as ``"curves.png"``. Needed where there is no notebook.
     every : int
         How many epochs pass between two pictures; the last epoch is always drawn. A picture takes
-        about a quarter of a second.
+        some tenths of a second.
     log : bool
         Whether losses have a logarithmic scale.
 
