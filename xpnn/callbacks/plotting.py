@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import Any
 
 from xpnn import plot
 from xpnn._extras import require
 from xpnn.callbacks.base import Callback
+from xpnn.callbacks.progress import in_notebook
 from xpnn.errors import ConfigError
 
 __all__ = ["PlotHistory"]
@@ -55,7 +55,7 @@ class PlotHistory(Callback):
         self._drawn = 0  # epochs
 
     def on_train_begin(self, run: Any) -> None:
-        if self.path is None and not _in_notebook():
+        if self.path is None and not in_notebook():
             msg = (
                 "PlotHistory: there is no notebook here to draw in. Give a file to write, such as"
                 " PlotHistory('curves.png')."
@@ -75,16 +75,10 @@ class PlotHistory(Callback):
     def _draw(self, history: Any) -> None:
         figure = plot.curves(history, log=self.log, path=self.path)
         self._drawn = history.epochs
-        if not _in_notebook():
+        if not in_notebook():
             return
         if self._cell is None:
             display = require("IPython.display", "extras", "a picture in a notebook").display
             self._cell = display(figure, display_id=True)
         else:
             self._cell.update(figure)
-
-
-def _in_notebook() -> bool:
-    """Return whether this is a Jupyter kernel, without importing what is not loaded there."""
-    ipython = sys.modules.get("IPython")
-    return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None

@@ -11,7 +11,7 @@ from typing import Any
 from xpnn.callbacks.base import Callback
 from xpnn.optim.config import number
 
-__all__ = ["EpochLines", "ProgressBar"]
+__all__ = ["EpochLines", "ProgressBar", "in_notebook"]
 
 
 class ProgressBar(Callback):
@@ -46,7 +46,7 @@ class ProgressBar(Callback):
         self._due = math.inf  # when the bar is drawn, or the next line written
 
     def on_train_begin(self, run: Any) -> None:
-        self._out = _Cell() if _in_notebook() else sys.stderr if sys.stderr.isatty() else None
+        self._out = _Cell() if in_notebook() else sys.stderr if sys.stderr.isatty() else None
         self._due = time.perf_counter() + self.log_every if self._out is None else math.inf
 
     def on_epoch_begin(self, run: Any) -> None:
@@ -135,7 +135,7 @@ def _columns(out: Any) -> int:
         return 80
 
 
-def _in_notebook() -> bool:
+def in_notebook() -> bool:
     """Return whether the code runs in a Jupyter kernel; importing nothing."""
     ipython = sys.modules.get("IPython")
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")

@@ -12,6 +12,7 @@ from typing import Any
 
 from xpnn._extras import require
 from xpnn.errors import ConfigError
+from xpnn.io import replacing
 
 __all__ = ["BLUE", "GREY", "ORANGE", "axes_for", "finished", "panels"]
 
@@ -79,14 +80,6 @@ def _write(who: str, figure: Any, path: Path) -> None:
             f" .pdf; got {str(path)!r}."
         )
         raise ConfigError(msg)
-    if not path.parent.is_dir():
-        msg = f"{path}: there is no folder {str(path.parent)!r} to write to. Make it first."
-        raise FileNotFoundError(msg)
     content = _drawn(figure, kind)
-    temporary = path.with_name(f"{path.name}.{os.urandom(4).hex()}.part")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        file.write(content)

@@ -6,8 +6,8 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from xpnn import io
