@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from xpnn import backend, initializers, random
 from xpnn import functional as F
-from xpnn.autograd import Tensor, no_grad
+from xpnn.autograd import Tensor
 from xpnn.backend import array_namespace, unwrap
 from xpnn.errors import ConfigError
 from xpnn.layers.base import Parameter
@@ -186,9 +186,11 @@ class RBM(Unsupervised):
         v = self._gibbs(self.particles if self.persistent else unwrap(x), self.k)
         if self.persistent and self.training:
             self.particles = v
-        here, there = self.free_energy(x), self.free_energy(v)
-        xp = array_namespace(here)
-        return xp.mean(here) - xp.mean(there)
+        x, v = (array_namespace(a).reshape(a, (-1, self.visible)) for a in (x, v))
+        n = x.shape[0]
+        energies = self.free_energy(array_namespace(x).concat([x, v]))  # in one product
+        xp = array_namespace(energies)
+        return xp.mean(energies[:n]) - xp.mean(energies[n:])
 
     def reconstruct(self, x: Array, n_steps: int = 1, return_prob: bool = False) -> Array:
         """Return what the machine makes of examples after some steps of Gibbs sampling.
@@ -246,21 +248,29 @@ class RBM(Unsupervised):
 
         Notes
         -----
-        yadll and deeplearning.net turn over the same bit in all examples, the next one at every
-        call.
+        Turning over bit i adds :math:`\pm W_i` to :math:`z = v W + b`, which takes no second
+        product of matrices. yadll and deeplearning.net turn over the same bit in all examples, the
+        next one at every call.
         """
         self._look_at(x)
         raw = unwrap(x)
         xp = array_namespace(raw)
         home = backend.device_of(raw)
-        bits = xp.round(raw)
         n = self.visible or 0
+        bits = xp.reshape(xp.round(raw), (-1, n))
         at = random.get_rng().integers(0, n, tuple(raw.shape[:-1]), device=home)
-        hit = at[..., None] == xp.arange(n, dtype=at.dtype, device=home.native)
-        with no_grad():
-            gap = self.free_energy(bits) - self.free_energy(xp.where(hit, 1.0 - bits, bits))
-        gap = unwrap(gap)
+        at = xp.reshape(at, (-1,))
+        weight, bias, c = map(unwrap, (self.weight, self.bias, self.visible_bias))
+        hit = at[:, None] == xp.arange(n, dtype=at.dtype, device=home.native)
+        step = 1.0 - 2.0 * xp.sum(xp.where(hit, bits, xp.zeros_like(bits)), axis=-1)  # 1 turns on
+        z = F.linear(bits, weight, bias)
+        turned = z + step[:, None] * xp.take(weight, at, axis=0)
+        gap = step * xp.take(c, at, axis=0) + xp.sum(F.softplus(turned) - F.softplus(z), axis=-1)
         return Tensor(-n * xp.mean(F.softplus(gap)))
+
+    def measures(self, x: Array) -> dict[str, Array]:
+        """Return the :meth:`pseudo_likelihood`, as the loss says little."""
+        return {"pseudo_likelihood": self.pseudo_likelihood(x)}
 
     def reconstruction_error(self, x: Array) -> Array:
         """Return the mean squared difference of examples and their reconstruction in one step.

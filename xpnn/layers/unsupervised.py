@@ -17,8 +17,8 @@ class Unsupervised(Layer):
     """Base of layers that can be trained on their own input.
 
     Called, such a layer gives the code of its input, so that it stands in a network like any other.
-    Beside that it has a loss of its own, of the input alone. Greedy layer-wise training takes it
-    layer by layer, before the whole network is trained on targets::
+    Beside that it has a loss of its own, of the input alone. :func:`xpnn.pretrain` takes a network
+    layer by layer through it, before the whole is trained on targets. A loop of one's own::
 
         loss = layer.loss(x)
         loss.backward()
@@ -29,7 +29,8 @@ class Unsupervised(Layer):
     loss uses, such as the bias of the visible units, get none from a loss on targets; the optimizer
     then leaves them as they are.
 
-    Subclasses write ``forward``, ``build(self, shape)`` and ``loss``.
+    Subclasses write ``forward``, ``build(self, shape)``, ``loss`` and, if there is more to watch
+    than the loss, ``measures``.
 
     Attributes
     ----------
@@ -46,6 +47,10 @@ class Unsupervised(Layer):
         """Return what is to be minimised for examples x (..., visible): a Tensor of one element."""
         msg = f"{type(self).__name__} has no loss method."
         raise NotImplementedError(msg)
+
+    def measures(self, x: Array) -> dict[str, Array]:
+        """Return what is worth watching beside the loss: means over examples, by name."""
+        return {}
 
     def _sized(self, hidden: int, visible: int | None) -> None:
         """Set the sizes, and build if both are known."""
