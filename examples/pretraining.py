@@ -21,22 +21,12 @@ def network():
     )
 
 
-def pretrain(model, x, epochs=30):
-    """Train each layer on what the layers below make of x."""
-    for layer in model:
-        if isinstance(layer, layers.Unsupervised):
-            optimizer = optim.SGD(0.1)
-            for _ in range(epochs):
-                for (batch,) in data.Batches(x, batch_size=20, shuffle=True):
-                    layer.loss(batch).backward()
-                    optimizer.step(layer)
-            print(f"{layer}: pseudo-likelihood {float(layer.pseudo_likelihood(x)):.1f}")
-            with xpnn.no_grad():
-                x = layer(x).data
-    return model
+pretrained = network()
+for name, history in xpnn.pretrain(pretrained, x, epochs=30, lr=0.1).items():
+    first, *_, last = history["pseudo_likelihood"]
+    print(f"layer {name}: pseudo-likelihood {first:.1f}, then {last:.1f}")
 
-
-for name, model in (("from random", network()), ("pre-trained", pretrain(network(), x))):
+for name, model in (("from random", network()), ("pre-trained", pretrained)):
     model.compile(loss="cross_entropy", optimizer=optim.Adam(3e-3), metrics=["accuracy"])
     model.fit(few, labels, batch_size=20, epochs=60)
     print(f"{name}: accuracy {model.evaluate(x_test, y_test)['accuracy']:.3f} with 100 labels")

@@ -41,7 +41,7 @@ from xpnn.backend import (
 )
 from xpnn.layers import functional_call
 from xpnn.random import get_rng, set_rng, set_seed
-from xpnn.training import Model, Sequential, load
+from xpnn.training import Model, Sequential, load, pretrain
 
 __version__ = "0.1.0.dev0"
 
@@ -74,6 +74,7 @@ __all__ = [
     "ops",
     "optim",
     "plot",
+    "pretrain",
     "search",
     "set_device",
     "set_dtype",

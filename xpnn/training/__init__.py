@@ -5,6 +5,7 @@ from __future__ import annotations
 from xpnn.callbacks import Callback, EarlyStopping, ProgressBar
 from xpnn.training.history import History
 from xpnn.training.model import Model, Sequential
+from xpnn.training.pretraining import pretrain
 from xpnn.training.saving import load
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "ProgressBar",
     "Sequential",
     "load",
+    "pretrain",
 ]
