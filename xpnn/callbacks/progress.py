@@ -31,6 +31,8 @@ class ProgressBar(Callback):
         device.
     log_every : float
         Seconds between two lines of a log.
+    title : str
+        What comes before ``epoch 1/5``, where several models are trained.
 
     Examples
     --------
@@ -38,9 +40,10 @@ class ProgressBar(Callback):
     >>> slower = ProgressBar(every=1.0)  # for fit(callbacks=[slower], verbose=0)
     """
 
-    def __init__(self, every: float = 0.1, log_every: float = 10.0) -> None:
+    def __init__(self, every: float = 0.1, log_every: float = 10.0, title: str = "") -> None:
         self.every = number(self, "every", every)
         self.log_every = number(self, "log_every", log_every)
+        self.title = title
         self._out: Any = None  # where bars are drawn, or None in a log
         self._bar: Any = None
         self._due = math.inf  # when the bar is drawn, or the next line written
@@ -55,7 +58,7 @@ class ProgressBar(Callback):
         from tqdm import tqdm
 
         self._bar = tqdm(
-            desc=f"epoch {run.epoch + 1}/{run.epochs}",
+            desc=f"{self.title}epoch {run.epoch + 1}/{run.epochs}",
             total=run.steps_per_epoch,
             initial=_steps_done(run),
             unit="step",
@@ -83,7 +86,7 @@ class ProgressBar(Callback):
             self._show(run, _listed(values, "=", ", "))
             self._close()
         elif self._out is None and time.perf_counter() >= self._due:
-            print(_line(run, values), file=sys.stderr, flush=True)
+            print(self.title + _line(run, values), file=sys.stderr, flush=True)
             self._due = time.perf_counter() + self.log_every
 
     def on_train_end(self, run: Any) -> None:
@@ -104,14 +107,22 @@ class ProgressBar(Callback):
 class EpochLines(Callback):
     """A line an epoch, in the output; what ``fit(verbose=2)`` does.
 
+    Parameters
+    ----------
+    title : str
+        What the lines begin with.
+
     Examples
     --------
     >>> from xpnn.callbacks import EpochLines
     >>> lines = EpochLines()
     """
 
+    def __init__(self, title: str = "") -> None:
+        self.title = title
+
     def on_epoch_end(self, run: Any, values: dict[str, float]) -> None:
-        print(_line(run, values), flush=True)
+        print(self.title + _line(run, values), flush=True)
 
 
 def _steps_done(run: Any) -> int:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from xpnn import backend, optim
 from xpnn.autograd.transforms import no_grad
 from xpnn.backend import array_namespace, unwrap
-from xpnn.callbacks import Callback
+from xpnn.callbacks import Callback, EpochLines, ProgressBar
 from xpnn.data import Batches, as_arrays
 from xpnn.errors import ConfigError, DataError, NonFiniteError
 from xpnn.layers import RBM, AutoEncoder, Layer, Unsupervised
@@ -85,8 +84,8 @@ def pretrain(
     What a layer is given is found by calling the model up to there, so that ``forward`` of a model
     of one's own may be anything; a layer that it calls twice is trained on what it is given first.
     The layers below are computed anew for every batch: for two layers of 500 units on MNIST that is
-    an eighth of the time, and no more than a batch of activations is ever held. For a
-    chain they can be kept instead: ``pretrain(model[2:], model[:2].predict(x))``.
+    a twentieth of the time, and no more than a batch of activations is ever held. Those of a chain
+    can be kept instead: ``pretrain(model[2:], model[:2].predict(x))``.
 
     Bengio, Lamblin, Popovici & Larochelle, "Greedy layer-wise training of deep networks", 2007;
     Hinton, Osindero & Teh, "A fast learning algorithm for deep belief nets", 2006.
@@ -98,9 +97,9 @@ def pretrain(
     >>> xpnn.set_seed(0)
     >>> x = np.asarray([[1, 1, 0, 0], [0, 0, 1, 1]] * 50, np.float32)
     >>> model = xpnn.Sequential([layers.RBM(8), layers.AutoEncoder(4), layers.Dense(2)])
-    >>> found = xpnn.pretrain(model, x, epochs=[20, 10], lr=0.1, verbose=0)
+    >>> found = xpnn.pretrain(model, x, epochs=[40, 10], lr=0.5, verbose=0)
     >>> found
-    {'0': History(20 epochs: ...), '1': History(10 epochs: loss=...)}
+    {'0': History(40 epochs: ...), '1': History(10 epochs: loss=...)}
     >>> found["0"]["pseudo_likelihood"][-1] > found["0"]["pseudo_likelihood"][0]
     True
     """
@@ -132,23 +131,26 @@ def pretrain(
         if not stages:
             msg = f"pretrain: {', '.join(named)}: every unsupervised layer is frozen. Unfreeze one."
             raise ConfigError(msg)
-        histories = {}
+        histories: dict[str, History] = {}
         for stage, name, n in stages:
             stage.look(few)
-            watch = _Watch(stage, len(histories) + 1, len(stages), verbose)
+            watch, shown = _Watch(), _progress(f"{stage.title}: ", verbose)
             own = callbacks(name) if callable(callbacks) else callbacks
+            if isinstance(own, Callback):
+                msg = f"pretrain: 'callbacks' must be a list of Callback objects, got {own!r}."
+                raise ConfigError(msg)
             histories[name] = stage.learn(
                 x,
                 epochs=n,
                 batch_size=batch_size,
                 shuffle=shuffle,
                 validation_data=None if validation_data is None else (validation_data, None),
-                callbacks=[watch, *own],
-                verbose=verbose,
+                callbacks=[watch, *own, *shown],
             )
             if watch.interrupted:
                 break
     finally:
+        model.train(before[0][1])  # also what was built meanwhile
         for layer, mode in before:
             layer.training = mode
     return histories
@@ -160,7 +162,7 @@ class _Stage(Model):
     The whole is no part of it, so that only the layer is trained, saved and switched to training.
     """
 
-    def __init__(self, whole: Layer, layer: Layer, name: str, optimizer: Any = None) -> None:
+    def __init__(self, whole: Layer, layer: Unsupervised, name: str, optimizer: Any) -> None:
         self.layer = layer
         self.title = f"layer {name}, {type(layer).__name__}"
         self.optimizer = optimizer
@@ -178,7 +180,7 @@ class _Stage(Model):
         """Train the layer; afterwards it is in prediction mode and without gradients."""
         self.layer.zero_grad()
         try:
-            return self.fit(x, **options)
+            return self.fit(x, **options, verbose=0)
         except NonFiniteError as error:
             msg = f"pretrain: {self.title}: {error}"
             raise NonFiniteError(msg) from None
@@ -208,28 +210,26 @@ class _Stage(Model):
 
 
 class _Watch(Callback):
-    """Says which layer it is, and notes whether the run was interrupted."""
+    """Notes whether a run was interrupted."""
 
-    def __init__(self, stage: _Stage, number: int, count: int, verbose: int) -> None:
-        self.line = f"{stage.title} ({number} of {count})"
-        self.verbose = verbose
-        self.interrupted = False
-
-    def on_train_begin(self, run: Any) -> None:
-        if self.verbose == 2:
-            print(self.line, flush=True)
-        elif self.verbose == 1 and sys.stderr.isatty():
-            print(self.line, file=sys.stderr, flush=True)
+    interrupted = False
 
     def on_train_end(self, run: Any) -> None:
         self.interrupted = run.interrupted
+
+
+def _progress(title: str, verbose: int) -> list[Callback]:
+    """Return what shows the progress of a layer, as ``fit`` would, with its title."""
+    if verbose == 1:
+        return [ProgressBar(title=title)]
+    return [EpochLines(title)] if verbose == 2 else []
 
 
 # --------------------------------------------------------------------------- what a layer is given
 
 
 class _ReachedError(Exception):
-    """Carries the inputs of a layer out of the call of the whole: what comes after is not needed."""
+    """Carries what a layer is given out of the call of the whole, which need not go on."""
 
     def __init__(self, inputs: tuple[Any, ...]) -> None:
         self.inputs = inputs
