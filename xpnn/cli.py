@@ -41,8 +41,9 @@ def _train(options: argparse.Namespace) -> None:
     backend.set_device(options.device)
     backend.set_dtype(options.dtype)
     random.set_seed(options.seed)
-    (x, y), (x_test, y_test) = recipe.data()
-    model = recipe.build(lr=recipe.lr if options.lr is None else options.lr)
+    (x, y), _, (x_test, y_test) = splits = recipe.data(recipe.dataset)
+    settings = {} if options.lr is None else {"lr": options.lr}
+    model = recipe.build(splits.shape, splits.classes, **settings)
     epochs = recipe.epochs if options.epochs is None else options.epochs
     batch_size = recipe.batch_size if options.batch_size is None else options.batch_size
     print(f"{recipe.name}: {recipe.about}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from xpnn.zoo.digits import convnet, mlp
+from xpnn.zoo.data import Splits
+from xpnn.zoo.dense import mlp
+from xpnn.zoo.images import convnet
 from xpnn.zoo.recipe import RECIPES, Recipe, get
 
-__all__ = ["RECIPES", "Recipe", "convnet", "get", "mlp"]
+__all__ = ["RECIPES", "Recipe", "Splits", "convnet", "get", "mlp"]
