@@ -1,6 +1,7 @@
-"""Data sets that load as NumPy arrays on the host: checked by SHA-256, without pickle."""
+"""Data sets that load on the host, as NumPy arrays or text: checked by SHA-256, without pickle."""
 
 from xpnn.datasets.digits import load_digits
 from xpnn.datasets.mnist import load_mnist
+from xpnn.datasets.text import load_shakespeare
 
-__all__ = ["load_digits", "load_mnist"]
+__all__ = ["load_digits", "load_mnist", "load_shakespeare"]

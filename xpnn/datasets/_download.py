@@ -53,6 +53,8 @@ def load_file(
     name: str,
     *,
     dataset: str,
+    function: str | None = None,
+    remote: str | None = None,
     folder: str | os.PathLike[str] | None,
     mirrors: Sequence[str],
     read: Callable[[Path], _T],
@@ -62,13 +64,17 @@ def load_file(
     Parameters
     ----------
     name : str
-        The file's name on the mirrors. On disk ``name`` without ``.gz`` is taken as well.
+        The file's name. On disk ``name`` without ``.gz`` is taken as well.
     dataset : str
-        The data set's name: its folder in the cache, and ``load_<dataset>`` in messages.
+        The data set's name: its folder in the cache.
+    function : str, optional
+        Who is named in messages; ``load_<dataset>`` if not given.
+    remote : str, optional
+        The file's name on the mirrors, where it is not ``name``.
     folder : str or path-like or None
         Where to look first; None means the environment variable ``XPNN_DATA``.
     mirrors : sequence of str
-        URLs of folders that hold ``name``, in the order in which they are tried.
+        URLs of folders that hold the file, in the order in which they are tried.
     read : callable
         Takes a path and returns the content; raises DataError if it is damaged.
 
@@ -88,7 +94,7 @@ def load_file(
     >>> load_file("words.txt", dataset="words", folder="corpus", mirrors=[],
     ...           read=Path.read_bytes)  # doctest: +SKIP
     """
-    who = f"load_{dataset}"
+    who = function or f"load_{dataset}"
     # An empty variable counts as none, as usual in a shell.
     named = folder if folder is not None else os.environ.get("XPNN_DATA") or None
     own: list[Path] = []
@@ -128,7 +134,7 @@ def load_file(
         )
         raise DataError(msg) from error
     try:
-        return _download(name, mirrors, partial, read)
+        return _download(remote or name, mirrors, partial, cache / name, read)
     except _NoMirrorError as error:
         looked = "".join(f"\n  {place}" for place in [*own, cache])
         msg = (
@@ -154,20 +160,22 @@ def _find(name: str, folders: Iterable[Path]) -> Path | None:
     return None
 
 
-def _download(name: str, mirrors: Sequence[str], partial: Path, read: Callable[[Path], _T]) -> _T:
-    """Try the mirrors in turn; the file gets its ``name`` only after ``read`` accepts it."""
+def _download(
+    remote: str, mirrors: Sequence[str], partial: Path, path: Path, read: Callable[[Path], _T]
+) -> _T:
+    """Try the mirrors in turn; the file gets its ``path`` only after ``read`` accepts it."""
     from http.client import HTTPException  # not at import: it costs as much as half of xpnn
     from urllib.error import HTTPError
 
     reasons = ""
     for mirror in mirrors:
-        url = f"{mirror.rstrip('/')}/{name}"
+        url = f"{mirror.rstrip('/')}/{remote}"
         try:
             with partial.open("wb") as target:
                 _fetch(url, target)
             content = read(partial)
             # Atomic: another process sees the whole file or none.
-            os.replace(partial, partial.with_name(name))
+            os.replace(partial, path)
             return content
         except HTTPError as error:
             reasons += f"\n  {url}: {error}"
