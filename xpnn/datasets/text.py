@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -70,6 +69,8 @@ def load_shakespeare(*, folder: str | os.PathLike[str] | None = None) -> str:
 
 
 def _read(path: Path) -> str:
+    import hashlib  # not at import: it takes longer than the rest of this module
+
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != _SHA256:
