@@ -1,4 +1,7 @@
-"""Train on the embedded digits, save, load, predict."""
+"""Train on the embedded digits, save, load, predict.
+
+python examples/digits.py    # 3 seconds
+"""
 
 import xpnn
 from xpnn import datasets, layers, optim
