@@ -47,10 +47,10 @@ def questions_from_templates(path):
             part = "test"
         elif line and not line.startswith("#"):
             names = re.findall(r"\{\w+\}", line)
-            # The test has words of its own and, in questions with one gap, the others too.
-            choices = [
-                gaps[name][part] + gaps[name]["train"][: 3 * (part == "test")] for name in names
-            ]
+            # The test has words of its own; a few of the others are asked about in new ways.
+            choices = [gaps[name][part] for name in names]
+            if part == "test":
+                choices = [gaps[n]["test"] + gaps[n]["train"][:3] for n in names]
             for words in itertools.product(*choices):
                 if len(set(words)) == len(words):
                     text = line
