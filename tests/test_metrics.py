@@ -411,3 +411,22 @@ def test_partial_functions_are_reported_with_their_arguments() -> None:
     assert set(found) == {"loss", "top_k_accuracy(k=1)", "top_k_accuracy(k=2)"}
     model.compile("cross_entropy", metrics="accuracy")
     assert set(model.evaluate(np.ones((3, 2)), [0, 1, 2])) == {"loss", "accuracy"}
+
+
+@pytest.mark.parametrize("ignored", [-1, 1])
+def test_ignored_labels_do_not_count(ignored: int, device: Any) -> None:
+    labels = np.where(np.arange(40) % 3 == 0, ignored, LABELS)
+    kept = labels != ignored
+    scores, targets = on(device, SCORES.astype("float32")), on(device, labels)
+    found = metrics.accuracy(scores, targets, ignore_index=ignored)
+    assert float(found) == pytest.approx(np.mean(GUESS[kept] == labels[kept]))
+    wrong = metrics.error_rate(scores, targets, ignore_index=ignored)
+    assert float(wrong) == pytest.approx(1 - float(found))
+    nothing = on(device, np.full(40, ignored))
+    assert float(metrics.accuracy(scores, nothing, ignore_index=ignored)) == 0.0
+
+
+def test_no_unsigned_label_is_ignored_by_a_negative_number() -> None:
+    labels = LABELS.astype("uint8")
+    found = metrics.accuracy(SCORES, labels, ignore_index=-1)
+    assert float(found) == float(metrics.accuracy(SCORES, labels))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xpnn.errors import ConfigError
+from xpnn.losses._checks import not_ignored
 from xpnn.metrics._common import labels_of, pair, ramp, real
 
 __all__ = ["accuracy", "binary_accuracy", "error_rate", "top_k_accuracy"]
@@ -12,7 +13,7 @@ __all__ = ["accuracy", "binary_accuracy", "error_rate", "top_k_accuracy"]
 Array = Any
 
 
-def accuracy(predictions: Array, targets: Array) -> Array:
+def accuracy(predictions: Array, targets: Array, *, ignore_index: int | None = None) -> Array:
     """Fraction of examples whose largest prediction is at the target class.
 
     Parameters
@@ -21,30 +22,35 @@ def accuracy(predictions: Array, targets: Array) -> Array:
         Logits or probabilities.
     targets : array
         Integer labels of shape (...), or one-hot rows of shape (..., classes).
+    ignore_index : int, optional
+        The label of examples that do not count, such as that of padding in sequences.
 
     Returns
     -------
     array
-        One floating-point number, on the device of the predictions.
+        One floating-point number, on the device of the predictions; 0 if no example counts.
 
     Examples
     --------
     >>> import numpy as np
     >>> from xpnn import metrics
-    >>> float(metrics.accuracy(np.asarray([[0.1, 0.9], [0.8, 0.2]]), np.asarray([1, 1])))
+    >>> scores = np.asarray([[0.1, 0.9], [0.8, 0.2]])
+    >>> float(metrics.accuracy(scores, np.asarray([1, 1])))
     0.5
+    >>> float(metrics.accuracy(scores, np.asarray([1, -1]), ignore_index=-1))
+    1.0
     """
     xp, predictions, labels = labels_of("accuracy", predictions, targets)
     hit = xp.argmax(predictions, axis=-1) == labels
-    return xp.mean(xp.astype(hit, real(xp, predictions)))
+    return _fraction(xp, predictions, labels, hit, ignore_index)
 
 
-def error_rate(predictions: Array, targets: Array) -> Array:
+def error_rate(predictions: Array, targets: Array, *, ignore_index: int | None = None) -> Array:
     """Fraction of examples that are classified wrongly: one minus :func:`accuracy`.
 
     Parameters
     ----------
-    predictions, targets
+    predictions, targets, ignore_index
         As for :func:`accuracy`.
 
     Examples
@@ -56,7 +62,17 @@ def error_rate(predictions: Array, targets: Array) -> Array:
     """
     xp, predictions, labels = labels_of("error_rate", predictions, targets)
     miss = xp.argmax(predictions, axis=-1) != labels
-    return xp.mean(xp.astype(miss, real(xp, predictions)))
+    return _fraction(xp, predictions, labels, miss, ignore_index)
+
+
+def _fraction(xp: Any, predictions: Array, labels: Array, chosen: Array, ignored: Any) -> Array:
+    """Return the fraction of examples that are chosen, of those whose label is not ignored."""
+    chosen = xp.astype(chosen, real(xp, predictions))
+    if ignored is None:
+        return xp.mean(chosen)
+    counted = xp.astype(not_ignored(labels, ignored), chosen.dtype)
+    total = xp.sum(counted)
+    return xp.sum(chosen * counted) / xp.where(total > 0, total, xp.ones_like(total))
 
 
 def top_k_accuracy(predictions: Array, targets: Array, *, k: int = 5) -> Array:
