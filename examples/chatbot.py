@@ -13,8 +13,8 @@ to ask "who are you?" four were learnt.
     python examples/chatbot.py --talk   # talks in the terminal, with the saved one if there is one
     python examples/chatbot.py --talk --temperature 0.7
 
-It takes 45 seconds on one core. Then all of 553 trained answers are right, word for word, and 122 of
-133 held out: 111 of 117 with gaps, 11 of 16 phrases that were not learnt in any form.
+It takes 45 seconds on one core. Then all of 553 trained answers are right, word for word, and 122
+of 133 held out: 111 of 117 with gaps, 11 of 16 phrases that were not learnt in any form.
 """
 
 import argparse
