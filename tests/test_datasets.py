@@ -6,11 +6,13 @@ import functools
 import gzip
 import hashlib
 import http.server
+import io
 import os
 import struct
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +20,18 @@ import numpy as np
 import pytest
 
 import xpnn.datasets
-from xpnn.datasets import _download, digits, load_digits, load_mnist, mnist
+from xpnn.datasets import (
+    _download,
+    digits,
+    fashion_mnist,
+    load_digits,
+    load_fashion_mnist,
+    load_mnist,
+    load_npz,
+    mnist,
+)
+from xpnn.datasets import _idx as idx
+from xpnn.datasets._idx import IdxFile
 from xpnn.errors import DataError
 
 # ---------------------------------------------------------------- digits
@@ -107,7 +120,7 @@ def _check(result) -> None:
 def tiny(monkeypatch, tmp_path) -> Path:
     """Replace MNIST by four tiny files, without mirrors, folders of the user's or old cache."""
     table = {
-        name: mnist._IdxFile(_ARRAYS[name].shape, hashlib.sha256(_PLAIN[name]).hexdigest())
+        name: IdxFile(_ARRAYS[name].shape, hashlib.sha256(_PLAIN[name]).hexdigest())
         for name in _NAMES
     }
     monkeypatch.setattr(mnist, "_FILES", table)
@@ -133,7 +146,7 @@ def test_idx_good(tiny, packed):
 
 
 def test_idx_many_blocks_and_plain_content_under_a_gz_name(tiny, monkeypatch):
-    monkeypatch.setattr(mnist, "_BLOCK", 7)
+    monkeypatch.setattr(idx, "_BLOCK", 7)
     _write(tiny).write_bytes(_GOOD)
     _check(load_mnist(normalize=False, folder=tiny))
 
@@ -325,7 +338,7 @@ def test_download_all_mirrors_fail(tiny, web, monkeypatch):
     assert lines[3].startswith(f"  {refusing}/{_IMAGES}: <urlopen error")
     assert lines[4] == "It is in none of these folders either:"
     assert lines[5:8] == [f"  {tiny / place}" for place in ("data/mnist", "data", "cache/mnist")]
-    assert "name that folder in the environment variable XPNN_DATA" in lines[8]
+    assert "a folder 'mnist' and name the folder above it in the environment variable" in lines[8]
     assert _cached(tiny) == []
 
 
@@ -379,12 +392,12 @@ import xpnn.datasets._download as d; assert not hasattr(d, "tqdm")"""
 # ---------------------------------------------------------------- the real MNIST
 
 
-def _real_mnist() -> bool:
+def _real(dataset: str) -> bool:
     top = Path(os.environ.get("XPNN_DATA") or "nowhere")
-    return all(_download._find(name, [top / "mnist", top]) is not None for name in mnist._FILES)
+    return all(_download._find(name, [top / dataset]) is not None for name in mnist._FILES)
 
 
-@pytest.mark.skipif(not _real_mnist(), reason="XPNN_DATA names no folder with the MNIST files")
+@pytest.mark.skipif(not _real("mnist"), reason="XPNN_DATA names no folder with the MNIST files")
 def test_real_mnist():
     (x_train, y_train), (x_test, y_test) = load_mnist(normalize=False)
     assert (x_train.shape, x_train.dtype) == ((60_000, 28, 28), np.uint8)
@@ -396,3 +409,95 @@ def test_real_mnist():
     assert x.dtype == t.dtype == np.float32
     assert (x.min(), x.max()) == (0, 1)
     np.testing.assert_array_equal(np.round(t * 255).astype(np.uint8), x_test)
+
+
+# ---------------------------------------------------------------- Fashion-MNIST
+
+
+@pytest.fixture
+def fashion(tiny, monkeypatch) -> Path:
+    """Replace Fashion-MNIST too by the four tiny files."""
+    monkeypatch.setattr(fashion_mnist, "_FILES", mnist._FILES)
+    monkeypatch.setattr(fashion_mnist, "_MIRRORS", ())
+    return tiny
+
+
+def test_fashion_mnist_is_told_from_mnist_by_its_folder(fashion, monkeypatch):
+    _spoil(fashion / "data" / "mnist")
+    _spoil(fashion / "data")  # MNIST may lie here, under the same names
+    _write(fashion / "data" / "fashion_mnist")
+    monkeypatch.setenv("XPNN_DATA", str(fashion / "data"))
+    _check(load_fashion_mnist(normalize=False))
+    (x, y), _ = load_fashion_mnist()
+    assert (x.dtype, x.max() <= 1, y.dtype) == (np.float32, True, np.int64)
+
+
+@pytest.mark.parametrize("below", ["fashion_mnist", "."])
+def test_fashion_mnist_lies_in_a_folder_given_for_it(fashion, below):
+    _write(fashion / "own" / below)
+    _check(load_fashion_mnist(normalize=False, folder=fashion / "own"))
+
+
+def test_fashion_mnist_without_a_network(fashion, monkeypatch):
+    monkeypatch.setenv("XPNN_DATA", str(fashion / "data"))
+    message = f"load_fashion_mnist: no mirror delivered {_IMAGES}.*folder 'fashion_mnist'"
+    with pytest.raises(DataError, match=f"(?s){message}"):
+        load_fashion_mnist()
+
+
+def test_fashion_mnist_takes_nothing_but_fashion_mnist(tmp_path):
+    """The real sums: digits under the names of clothes are refused."""
+    _write(tmp_path)
+    with pytest.raises(DataError, match=r"load_fashion_mnist: .*wrong dimensions"):
+        load_fashion_mnist(folder=tmp_path)
+    sums = {
+        file.sha256 for files in (mnist._FILES, fashion_mnist._FILES) for file in files.values()
+    }
+    assert len(sums) == 8
+
+
+@pytest.mark.skipif(not _real("fashion_mnist"), reason="XPNN_DATA has no folder fashion_mnist")
+def test_real_fashion_mnist():
+    (x, y), (x_test, y_test) = load_fashion_mnist()
+    assert (x.shape, x_test.shape) == ((60_000, 28, 28), (10_000, 28, 28))
+    assert np.bincount(y).tolist() == [6000] * 10
+    assert np.bincount(y_test).tolist() == [1000] * 10
+    assert y[:5].tolist() == [9, 0, 0, 3, 0]
+
+
+# ---------------------------------------------------------------- data of one's own
+
+
+def _zip(content: bytes) -> bytes:
+    """Return an archive whose one member, x, has some content."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("x.npy" if content.startswith(b"\x93") else "x", content)
+    return file.getvalue()
+
+
+def test_npz_gives_the_arrays_by_name(tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", x=np.ones((3, 2), np.uint8), y=np.arange(3))
+    arrays = load_npz(tmp_path / "a.npz")
+    assert sorted(arrays) == ["x", "y"]
+    assert (arrays["x"].dtype, arrays["y"].tolist()) == (np.uint8, [0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: None, "there is no file '.*a.npz'"),
+        (lambda path: path.mkdir(), "there is no file"),
+        (lambda path: path.write_bytes(b""), "this is no .npz file"),
+        (lambda path: path.write_bytes(_zip(b"\x93NUMPY?")), "not a readable .npz file"),
+        (lambda path: path.write_bytes(b"hello"), "this is no .npz file"),
+        (lambda path: np.savez(path, x=np.array([None, 1], object)), "it holds Python objects"),
+        (lambda path: np.savez(path, x=np.array(["a"])), "'x' holds no numbers: .* <U1"),
+        (lambda path: path.write_bytes(_zip(b"hello")), "'x' holds no numbers"),
+    ],
+)
+def test_npz_that_is_none(tmp_path, write, message):
+    path = tmp_path / "a.npz"
+    write(path)
+    with pytest.raises(DataError, match=f"load_npz: .*{message}"):
+        load_npz(path)

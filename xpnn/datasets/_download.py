@@ -58,6 +58,7 @@ def load_file(
     folder: str | os.PathLike[str] | None,
     mirrors: Sequence[str],
     read: Callable[[Path], _T],
+    own_folder: bool = False,
 ) -> _T:
     """Find a file, check it and return what ``read`` makes of it.
 
@@ -77,6 +78,9 @@ def load_file(
         URLs of folders that hold the file, in the order in which they are tried.
     read : callable
         Takes a path and returns the content; raises DataError if it is damaged.
+    own_folder : bool, default False
+        Whether the file counts only in a folder named after the data set, unless ``folder`` says
+        where it lies: for files whose names another data set has as well.
 
     Returns
     -------
@@ -100,7 +104,7 @@ def load_file(
     own: list[Path] = []
     if named is not None:
         top = Path(named).expanduser()
-        own = [top / dataset, top]
+        own = [top / dataset] if own_folder and folder is None else [top / dataset, top]
         if folder is not None and not top.is_dir():
             msg = f"{who}: folder {str(folder)!r} is not an existing folder."
             raise DataError(msg)
@@ -140,7 +144,7 @@ def load_file(
         msg = (
             f"{who}: no mirror delivered {name}:{error}\nIt is in none of these folders "
             f"either:{looked}\nWithout a network: put {name} (or the unpacked file) into a folder "
-            f"and name that folder in the environment variable XPNN_DATA."
+            f"{dataset!r} and name the folder above it in the environment variable XPNN_DATA."
         )
         raise DataError(msg) from None
     finally:
