@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
+from xpnn.zoo.attention import transformer
 from xpnn.zoo.data import Splits
-from xpnn.zoo.dense import mlp
-from xpnn.zoo.images import convnet
+from xpnn.zoo.dense import (
+    batch_normalization,
+    logistic_regression,
+    mlp,
+    mlp_dropconnect,
+    mlp_dropout,
+    self_normalizing,
+)
+from xpnn.zoo.images import conv_pool, convnet, lenet5
 from xpnn.zoo.recipe import RECIPES, Recipe, get
+from xpnn.zoo.sequences import gru, lstm, rnn
 
-__all__ = ["RECIPES", "Recipe", "Splits", "convnet", "get", "mlp"]
+__all__ = [
+    "RECIPES",
+    "Recipe",
+    "Splits",
+    "batch_normalization",
+    "conv_pool",
+    "convnet",
+    "get",
+    "gru",
+    "lenet5",
+    "logistic_regression",
+    "lstm",
+    "mlp",
+    "mlp_dropconnect",
+    "mlp_dropout",
+    "rnn",
+    "self_normalizing",
+    "transformer",
+]
