@@ -14,10 +14,13 @@ from xpnn.zoo.dense import (
 )
 from xpnn.zoo.images import conv_pool, convnet, lenet5
 from xpnn.zoo.recipe import RECIPES, Recipe, get
+from xpnn.zoo.run import Outcome, train
 from xpnn.zoo.sequences import gru, lstm, rnn
+from xpnn.zoo.settings import listed, parse
 
 __all__ = [
     "RECIPES",
+    "Outcome",
     "Recipe",
     "Splits",
     "batch_normalization",
@@ -26,12 +29,15 @@ __all__ = [
     "get",
     "gru",
     "lenet5",
+    "listed",
     "logistic_regression",
     "lstm",
     "mlp",
     "mlp_dropconnect",
     "mlp_dropout",
+    "parse",
     "rnn",
     "self_normalizing",
+    "train",
     "transformer",
 ]

@@ -1,0 +1,281 @@
+"""Training a network by its name, as ``xpnn train`` does."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xpnn import random
+from xpnn.callbacks import Callback, Checkpoint, CSVLogger, IterationPatience, JSONLogger
+from xpnn.callbacks.base import grows
+from xpnn.callbacks.checkpoint import checkpoints_in
+from xpnn.errors import ConfigError, MissingLibraryError
+from xpnn.optim.config import whole
+from xpnn.training import History
+from xpnn.training.pretraining import pretrain
+from xpnn.zoo.data import Splits
+from xpnn.zoo.pictures import draw
+from xpnn.zoo.recipe import Recipe, get
+from xpnn.zoo.settings import check_settings
+
+__all__ = ["Outcome", "train"]
+
+
+@dataclass
+class Outcome:
+    """What came of a run.
+
+    Attributes
+    ----------
+    recipe : Recipe
+    model : Model
+    splits : Splits
+    history : History
+    scores : dict of float
+        Measured on the test data; empty if the run was interrupted.
+    seconds : float
+        Of pre-training and training.
+    steps : int
+        Steps of the optimizer, over all epochs.
+    best_epoch : int or None
+        Counted from 1: that of the best validation; None if nothing was validated.
+    interrupted : bool
+        Whether Ctrl-C was pressed.
+    files : list of Path
+        What was written.
+    note : str
+        What was not, and why.
+    """
+
+    recipe: Recipe
+    model: Any
+    splits: Splits
+    history: History
+    scores: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    steps: int = 0
+    best_epoch: int | None = None
+    interrupted: bool = False
+    files: list[Path] = field(default_factory=list)
+    note: str = ""
+
+
+class _Watch(Callback):
+    """Notes how far a run came."""
+
+    steps, interrupted = 0, False
+
+    def on_train_end(self, run: Any) -> None:
+        self.steps, self.interrupted = run.step, run.interrupted
+
+
+def train(
+    name: str,
+    *,
+    data: str | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    out: str | os.PathLike[str] | None = None,
+    checkpoint_every: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    verbose: int = 1,
+    started: Any = None,
+) -> Outcome:
+    """Train a network by its name, with its own data and settings unless others are given.
+
+    The seed decides everything: how the data is split, the weights, pre-training, the order of the
+    examples. A run that was killed and is resumed by the same call, with ``resume=True``, leaves
+    the same weights and history as one that never was.
+
+    Parameters
+    ----------
+    name : str
+        See :data:`xpnn.zoo.RECIPES`.
+    data : str, optional
+        "digits", "mnist", "fashion", the path of an ``.npz`` file, or what the recipe says.
+    epochs, batch_size : int, optional
+    settings : dict, optional
+        Arguments of the builder; ``pretrain_<name>`` for pre-training; ``patience``.
+    seed : int
+    out : path, optional
+        A folder for model, history, checkpoints and pictures, made if it is not there. None: only
+        what is returned.
+    checkpoint_every : int, optional
+        After how many steps the run is written to a checkpoint.
+    resume : bool
+        Go on from the newest checkpoint in ``out``, if there is one.
+    overwrite : bool
+        Whether checkpoints of another run in ``out`` may be deleted.
+    verbose : {0, 1, 2}
+        As for ``fit``.
+    started : callable, optional
+        Called as ``started(splits, epochs, batch_size)`` once the data is there.
+
+    Returns
+    -------
+    Outcome
+
+    Raises
+    ------
+    ConfigError
+        If something cannot be set so, or ``out`` holds checkpoints and neither ``resume`` nor
+        ``overwrite`` says what to do with them.
+    DataError
+        If the data is not to be had.
+
+    Examples
+    --------
+    >>> from xpnn.zoo.run import train
+    >>> found = train("logistic_regression", epochs=10, verbose=0)
+    >>> found.scores["accuracy"] > 0.9
+    True
+    """
+    recipe = get(name)
+    settings = dict(settings or {})
+    check_settings(recipe, settings)
+    epochs = whole(name, "epochs", recipe.epochs if epochs is None else epochs)
+    size = recipe.batch_size if batch_size is None else batch_size
+    batch_size = whole(name, "batch_size", size, 1)
+    if checkpoint_every is not None:
+        whole(name, "checkpoint_every", checkpoint_every, 1)
+    folder = None if out is None else _folder(Path(out), resume, overwrite)
+    if folder is None and (checkpoint_every is not None or resume):
+        msg = f"{name}: checkpoints need a folder, 'out'."
+        raise ConfigError(msg)
+
+    own, greedy, patience = _apart(recipe, settings)
+    callbacks = _callbacks(recipe, folder, patience, checkpoint_every)
+
+    # All that draws random numbers comes in this order, in every run.
+    random.set_seed(seed)
+    splits = recipe.data(recipe.dataset if data is None else data)
+    if started is not None:
+        started(splits, epochs, batch_size)
+    if own.get("steps", 0) is None:
+        own["steps"] = max(1, epochs * -(-splits.examples // batch_size))
+    model = recipe.build(splits.shape, splits.classes, **own)
+    found = Outcome(recipe, model, splits, History())
+    begin = time.perf_counter()
+    resumes = resume and folder is not None and bool(checkpoints_in(folder))
+    if greedy is not None and not resumes:  # a checkpoint has the weights of after it
+        watch = _Watch()
+        pretrain(model, splits.train[0], **greedy, callbacks=[watch], verbose=verbose)
+        found.interrupted = watch.interrupted
+    if not found.interrupted:
+        found.history = model.fit(
+            *splits.train,
+            batch_size=batch_size,
+            epochs=epochs,
+            validation_data=splits.validation,
+            callbacks=callbacks,
+            resume=folder if resume else None,
+            verbose=verbose,
+        )
+        found.steps, found.interrupted = callbacks[0].steps, callbacks[0].interrupted
+        found.best_epoch = _best(found.history, recipe.monitor)
+    found.seconds = time.perf_counter() - begin
+    if not found.interrupted:
+        found.scores = (recipe.score or _measured)(model, splits)
+    if folder is not None:
+        _write(found, folder)
+    return found
+
+
+def _folder(folder: Path, resume: bool, overwrite: bool) -> Path:
+    """Return a folder that can be written to; delete old checkpoints if that is allowed."""
+    if resume and overwrite:
+        msg = "'resume' goes on with the checkpoints that 'overwrite' would delete. Give one."
+        raise ConfigError(msg)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"'out' must be a folder, or one that can be made: {folder}: {error.strerror}."
+        raise ConfigError(msg) from error
+    if not os.access(folder, os.W_OK):
+        msg = f"'out' must be a folder that can be written to, got {folder}."
+        raise ConfigError(msg)
+    old = checkpoints_in(folder)
+    if old and not (resume or overwrite):
+        msg = (
+            f"{folder} holds checkpoints of another run, such as {old[-1].name}. Go on with it by"
+            " --resume, delete them by --overwrite, or name another folder."
+        )
+        raise ConfigError(msg)
+    if overwrite:
+        for path in old:
+            path.unlink()
+    return folder
+
+
+def _apart(
+    recipe: Recipe, settings: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any] | None, int | None]:
+    """Return the arguments of the builder, those of pre-training, and the patience."""
+    every = {**recipe.settings, **settings}
+    patience = every.pop("patience")
+    own = {name: x for name, x in every.items() if not name.startswith("pretrain_")}
+    if recipe.pretrain is None:
+        return own, None, patience
+    greedy = {name.removeprefix("pretrain_"): every[name] for name in every.keys() - own.keys()}
+    return own, greedy, patience
+
+
+def _callbacks(
+    recipe: Recipe, folder: Path | None, patience: int | None, every: int | None
+) -> list[Any]:
+    found: list[Any] = [_Watch()]
+    if folder is not None:
+        found += [CSVLogger(folder / "history.csv"), JSONLogger(folder / "history.json")]
+    if patience is not None:
+        found.append(IterationPatience(recipe.monitor, patience=patience))
+    if folder is not None and every is not None:
+        found.append(Checkpoint(folder, every=every, best=False))
+    return found
+
+
+def _best(history: History, monitor: str) -> int | None:
+    """Return the epoch, from 1, in which a value was best; the first of equals."""
+    values = history.get(monitor)
+    if not values:
+        return None
+    best = max if grows(monitor, "auto", "train") else min
+    return 1 + values.index(best(values))
+
+
+def _measured(model: Any, splits: Splits) -> dict[str, float]:
+    """Return loss and metrics on the test data, and of an accuracy the error."""
+    found: dict[str, float] = model.evaluate(*splits.test)
+    if "accuracy" in found:
+        found["error"] = 1.0 - found["accuracy"]
+    return found
+
+
+def _write(found: Outcome, folder: Path) -> None:
+    """Write model and pictures; list them and what was written on the way."""
+    if found.model.parameters():
+        found.model.save(folder / "model.safetensors")
+    if not found.interrupted:
+        try:
+            draw(
+                found.recipe,
+                found.model,
+                found.splits,
+                found.history,
+                folder,
+                classifies="accuracy" in found.scores,
+            )
+        except MissingLibraryError as error:
+            found.note = f"without pictures: {error}"
+    names = ["model.safetensors", "history.json", "history.csv"]
+    names += [path.name for path in checkpoints_in(folder)]
+    pictures = ("curves", "confusion", "filters", "reconstructions", "samples")
+    if not found.interrupted and not found.note:
+        names += [f"{name}.png" for name in pictures]
+    found.files = [folder / name for name in names if (folder / name).is_file()]
