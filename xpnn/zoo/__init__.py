@@ -17,12 +17,16 @@ from xpnn.zoo.recipe import RECIPES, Recipe, get
 from xpnn.zoo.run import Outcome, train
 from xpnn.zoo.sequences import gru, lstm, rnn
 from xpnn.zoo.settings import listed, parse
+from xpnn.zoo.vae import VAE, vae
+from xpnn.zoo.wgan_gp import WassersteinGAN, wgan_gp
 
 __all__ = [
     "RECIPES",
+    "VAE",
     "Outcome",
     "Recipe",
     "Splits",
+    "WassersteinGAN",
     "batch_normalization",
     "conv_pool",
     "convnet",
@@ -40,4 +44,6 @@ __all__ = [
     "self_normalizing",
     "train",
     "transformer",
+    "vae",
+    "wgan_gp",
 ]
