@@ -19,6 +19,7 @@ from xpnn.zoo.sequences import gru, lstm, rnn
 from xpnn.zoo.settings import listed, parse
 from xpnn.zoo.vae import VAE, vae
 from xpnn.zoo.wgan_gp import WassersteinGAN, wgan_gp
+from xpnn.zoo.word2vec import Word2Vec, word2vec
 
 __all__ = [
     "RECIPES",
@@ -27,6 +28,7 @@ __all__ = [
     "Recipe",
     "Splits",
     "WassersteinGAN",
+    "Word2Vec",
     "batch_normalization",
     "conv_pool",
     "convnet",
@@ -46,4 +48,5 @@ __all__ = [
     "transformer",
     "vae",
     "wgan_gp",
+    "word2vec",
 ]

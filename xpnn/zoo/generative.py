@@ -14,9 +14,28 @@ from xpnn.layers.checks import integers
 from xpnn.random import get_rng
 from xpnn.training import Model
 
-__all__ = ["Generative"]
+__all__ = ["Generative", "only_x"]
 
 Array = Any
+
+
+def only_x(model: Any, batch: Any, *, weights: bool = False) -> Array:
+    """Return x of a batch that has nothing else, but weights if they are taken.
+
+    Raises
+    ------
+    DataError
+        If there are targets, weights or several inputs, which the model would pass over.
+    """
+    who = type(model).__name__
+    if batch.y is not None or isinstance(batch.x, tuple):
+        what = "several inputs" if batch.y is None else "targets"
+        msg = f"{who}: it learns from one array x alone, got {what}. Call fit(x)."
+        raise DataError(msg)
+    if batch.weight is not None and not weights:
+        msg = f"{who}: its examples have no weights, got some. Leave out 'sample_weight'."
+        raise DataError(msg)
+    return batch.x
 
 
 class Generative(Model):
@@ -76,14 +95,6 @@ class Generative(Model):
                 " first, or call it once on some."
             )
             raise ConfigError(msg)
-
-    def _alone(self, batch: Any) -> Array:
-        """Return x of a batch that has no targets."""
-        if batch.y is not None or isinstance(batch.x, tuple):
-            what = "several inputs" if batch.y is None else "targets"
-            msg = f"{type(self).__name__}: it learns from one array x alone, got {what}: fit(x)."
-            raise DataError(msg)
-        return batch.x
 
     def _predicted(self, f: Callable[[], Any]) -> Array:
         """Return a raw array that is computed in prediction mode, off the tape."""

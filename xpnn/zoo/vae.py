@@ -14,7 +14,7 @@ from xpnn.losses._checks import check_range, may_look
 from xpnn.random import get_rng
 from xpnn.training import Sequential
 from xpnn.zoo.data import unlabelled
-from xpnn.zoo.generative import Generative
+from xpnn.zoo.generative import Generative, only_x
 from xpnn.zoo.recipe import recipe
 
 __all__ = ["VAE", "vae"]
@@ -109,7 +109,7 @@ class VAE(Generative):
         return self._predicted(lambda: self.decode(self.encode(x)[0]))
 
     def objective(self, batch: Any) -> tuple[Array, dict[str, Array]]:
-        x = self._alone(batch)
+        x = only_x(self, batch, weights=True)
         if may_look(x):
             check_range("VAE", "pixels", x, 1.0, " Divide them by the largest, such as 255.")
         found = self(x)
