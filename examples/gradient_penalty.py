@@ -47,7 +47,7 @@ def samples(n):
 
 
 generator, critic = network(2), network(1)
-of_generator, of_critic = (optim.Adam(2e-3, beta1=0.0, beta2=0.9) for _ in range(2))
+of_generator, of_critic = (optim.Adam(5e-3, beta1=0.0, beta2=0.9) for _ in range(2))
 before, _ = describe(samples(1000))
 
 for step in range(1, 1001):

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-from helpers import make
 
 import xpnn
 from xpnn import data, layers, optim, zoo
@@ -127,6 +126,7 @@ def test_evaluated_without_a_trace(kind):
 @kinds
 def test_read_only_and_other_views_of_data(kind):
     model, x = small(kind)
+    model(x)
     x.flags.writeable = False
     xpnn.set_seed(1)
     expected = float(model.objective(Batch(x[::2]))[0])
@@ -148,7 +148,7 @@ def test_targets_are_refused(kind):
 def test_on_every_device(kind, device):
     xpnn.set_device(device)
     model, x = small(kind)
-    loss, _ = model.objective(Batch(make(x, device)))
+    loss, _ = model.objective(Batch(xpnn.asarray(x)))
     loss.backward()
     assert all(p.grad is not None for p in model.parameters() if p.ndim == 2 and kind != "gan")
     assert str(loss.device) == str(model.parameters()[0].device)
@@ -235,8 +235,8 @@ def test_vae_learns_two_images():
     first = (floats((4, 4)) > 0.5).astype(np.float32)
     x = np.stack([first, 1 - first] * 50)
     model = small_vae()
-    model.compile(optimizer=optim.Adam(0.01))
-    history = model.fit(x, epochs=40, batch_size=20, verbose=0)
+    model.compile(optimizer=optim.Adam(0.02))
+    history = model.fit(x, epochs=60, batch_size=20, verbose=0)
     # No code tells less than which image it is: log(2) nats, and the bound is not below that.
     assert math.log(2) < history["loss"][-1] < 2.0
     assert history["loss"][0] > 8.0
@@ -284,7 +284,7 @@ def conv_critic():
     return xpnn.Sequential(
         [
             layers.Conv2D(3, 3, padding="same", activation="softplus"),
-            layers.Conv2D(2, 2, stride=2, activation="tanh"),
+            layers.Conv2D(5, 2, stride=2, activation="tanh"),
             layers.LayerNorm(),
             layers.Flatten(),
             layers.Dense(1),
@@ -333,7 +333,7 @@ def test_gan_gradients_are_those_of_torch(kind, seed):
     between = (share * x + (1 - share) * fake).requires_grad_()
     said = torch_critic(torch, kind, p, between).sum()
     (slope,) = torch.autograd.grad(said, between, create_graph=True)
-    norms = slope.reshape(n, -1).norm(dim=1)
+    norms = torch.sqrt((slope.reshape(n, -1) ** 2).sum(dim=1) + 1e-12)
     real, made = (torch_critic(torch, kind, p, t).mean() for t in (x, fake))
     expected = made - real + 3.0 * ((norms - 1) ** 2).mean()
     expected.backward()
@@ -386,25 +386,37 @@ def test_gan_generator_goes_where_the_critic_likes_it():
     assert liked() > before + 1e-3
 
 
+def test_gan_critic_finds_the_distance():
+    # Data is what the generator makes, moved by d: their distance is d. With the penalty the best
+    # slope k is not 1: k d - penalty (k - 1)^2 is largest at k = 1 + d / (2 penalty).
+    xpnn.set_seed(0)
+    model = WassersteinGAN(
+        dense(4, 2), dense(32, 32, 1, activation="relu"), latent=2, penalty=5.0, critic_steps=10**9
+    )
+    model.compile(optimizer=optim.Adam(5e-3, beta1=0.0, beta2=0.9))
+    model(np.zeros((1, 2), np.float32))
+    x = model.sample(2000) + np.asarray([1.5, 2.0], np.float32)
+    history = model.fit(x, epochs=6, batch_size=64, verbose=0)
+    slope = 1 + 2.5 / 10
+    assert history["wasserstein"][-1] == pytest.approx(2.5 * slope, rel=0.05)
+    assert history["gradient_norm"][-1] == pytest.approx(slope, rel=0.05)
+
+
 def test_gan_learns_where_data_is():
     xpnn.set_seed(0)
-    angle = 2 * math.pi * floats(2000)
-    x = 2 + np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    model = WassersteinGAN(
-        dense(32, 32, 2, activation="relu"), dense(32, 32, 1, activation="relu"), 2, critic_steps=2
-    )
-    model.compile(optimizer=optim.Adam(3e-3, beta1=0.0, beta2=0.9))
+    x = np.asarray([4.0, -2.0], np.float32) + xpnn.get_rng().normal((2000, 2))
+    generator, critic = dense(16, 2, activation="relu"), dense(32, 32, 1, activation="relu")
+    model = WassersteinGAN(generator, critic, latent=2, critic_steps=2)
+    model.compile(optimizer=optim.Adam(2e-3, beta1=0.0, beta2=0.9))
     model(x[:2])
 
     def away():
-        return float(np.abs(np.linalg.norm(model.sample(500) - 2, axis=1) - 1).mean())
+        return float(np.linalg.norm(model.sample(1000).mean(axis=0) - x.mean(axis=0)))
 
     before = away()
-    history = model.fit(x, epochs=15, batch_size=64, verbose=0)
-    assert before > 1.0
-    assert away() < 0.25
-    assert history["wasserstein"][-1] < 0.5 * max(history["wasserstein"])
-    assert 0.5 < history["gradient_norm"][-1] < 1.5
+    history = model.fit(x, epochs=12, batch_size=64, verbose=0)
+    assert away() < before / 2
+    assert history["wasserstein"][-1] < max(history["wasserstein"]) / 2
 
 
 def test_gan_optimizers():
@@ -484,7 +496,7 @@ def test_words_that_never_meet_become_similar_by_their_neighbours():
     xpnn.set_seed(0)
     animals = [["the", a, "eats", "every", "day"] for a in ("cat", "dog")]
     things = [["a", b, "stands", "in", "rain"] for b in ("car", "house")]
-    model = Word2Vec.of(sum(animals + things, []), size=8, window=2, subsample=0.0)
+    model = Word2Vec.of([w for s in animals + things for w in s], size=8, window=2, subsample=0.0)
     model.compile(optimizer=optim.Adam(0.02))
     rows = [model.encode(s, length=5) for s in animals + things]
     model.fit(np.concatenate(rows * 50), epochs=10, batch_size=20, verbose=0)
@@ -586,8 +598,8 @@ def test_most_similar_by_hand():
         (DataError, lambda m: m.encode(["x", "y"]), "none of the words is among the 8"),
         (ConfigError, lambda m: m.encode(["a"], length=1), "'length' must be at least 2"),
         (ShapeError, lambda m: m.objective(Batch(np.asarray([1, 2]))), r"rows of words \(N, len"),
-        (DataError, lambda m: m.objective(Batch(np.asarray([[1, 8]]))), "embedding: .* 8"),
-        (DTypeError, lambda m: m.objective(Batch(np.asarray([[1.0, 2.0]]))), "integers"),
+        (DataError, lambda m: m.objective(Batch(np.asarray([[1, 8]]))), "got 8 at"),
+        (DTypeError, lambda m: m.objective(Batch(np.asarray([[1.0]]))), "integer ids, got float64"),
         (ConfigError, lambda m: Word2Vec({"a": 1}, subsample=-1.0), "must not be negative, got -1"),
         (ConfigError, lambda m: Word2Vec({"a": 1}, window=0), "'window' must be at least 1"),
         (DataError, lambda m: Word2Vec({}), "there are no symbols"),

@@ -233,8 +233,9 @@ class WassersteinGAN(Generative):
 
     def objective(self, batch: Any) -> tuple[Array, dict[str, Array]]:
         x = only_x(self, batch)
-        self._built()
         with no_grad():
+            if self._shapes is None:  # called once it is built, with the generator
+                self(x)
             fake = unwrap(self.generate(self._codes(x.shape[0])))
         loss, values = critic_loss(self, x, fake, self.penalty_factor)
         penalty = self.penalties()

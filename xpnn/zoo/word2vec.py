@@ -200,7 +200,9 @@ class Word2Vec(Model):
         norms = xp.sqrt(xp.sum(table * table, axis=1)) * xp.sqrt(xp.sum(vector * vector))
         cosines = backend.to_numpy((table @ vector) / xp.where(norms > 0, norms, 1.0)).tolist()
         ranked = sorted(zip(self.words, cosines, strict=True), key=lambda pair: -pair[1])
-        return [pair for pair in ranked[: n + 1] if pair[0] != word][:n]
+        if isinstance(word, str):
+            ranked = [pair for pair in ranked[: n + 1] if pair[0] != word]
+        return ranked[:n]
 
     def forward(self, ids: Array) -> Array:
         ids, present = _present(ids)
@@ -227,7 +229,7 @@ class Word2Vec(Model):
         return (ops.sum(hits) + ops.sum(misses)) / xp.maximum(xp.sum(weight), 1.0), {}
 
     def _drawn(self, ids: Array, present: Array) -> tuple[Array, Array]:
-        """Return which words of a row are pairs, 1 or 0, (N, T, T), and its noise words, (N, 64)."""
+        """Return which words of a row are pairs, 1 or 0, (N, T, T), and its noise, (N, 64)."""
         if ids.ndim != 2:
             msg = f"Word2Vec: expected rows of words (N, length), got shape {tuple(ids.shape)}."
             raise ShapeError(msg)
