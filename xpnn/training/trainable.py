@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from xpnn import backend, ops, optim
+from xpnn import backend, ops, optim, random
 from xpnn.autograd.tensor import Tensor
 from xpnn.autograd.transforms import no_grad
 from xpnn.backend import unwrap
@@ -139,7 +139,11 @@ class Trainable(Layer):
     def _look_at(self, batch: Batch, targets: Any) -> None:
         """Build on the first batch of a run, and look at all targets once."""
         self._compiled()
+        built, rng = not self._unbuilt(), random.get_rng()
+        state = rng.state
         predictions = self.build_on(batch)
+        if built:  # nothing was drawn but what a forward pass draws: a resumed run goes on exactly
+            rng.state = state
         if not self.parameters():
             name = type(self).__name__
             msg = (
