@@ -143,7 +143,7 @@ def vae(
     latent: int = 20,
     hidden: int = 500,
 ) -> VAE:
-    """Variational autoencoder, one hidden layer each way, binary pixels (numpy-ml).
+    """Variational autoencoder, one hidden layer each way, for pixels in [0, 1].
 
     The network of Kingma & Welling 2014, section 5: 500 hidden units and 20 latent variables,
     batches of 100. Different: ReLU in place of tanh and Adam in place of Adagrad, which learn

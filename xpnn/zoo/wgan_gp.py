@@ -267,7 +267,7 @@ def wgan_gp(
     penalty: float = 10.0,
     critic_steps: int = 5,
 ) -> WassersteinGAN:
-    """Wasserstein GAN with gradient penalty, dense networks (numpy-ml).
+    """Wasserstein GAN with gradient penalty, of dense networks.
 
     Three hidden layers of 512 in generator and critic, and the settings of Gulrajani et al. 2017:
     Adam with learning rate 1e-4 and betas 0 and 0.9, a penalty of 10, five steps of the critic for

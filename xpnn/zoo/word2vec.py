@@ -329,7 +329,7 @@ def word2vec(
     subsample: float = 1e-3,
     skip_gram: bool = True,
 ) -> Word2Vec:
-    """Word vectors by skip-gram with negative sampling, of Shakespeare's plays (numpy-ml).
+    """Word vectors by skip-gram with negative sampling, of Shakespeare's plays.
 
     The settings of word2vec.c (Mikolov et al. 2013): vectors of 100, windows of up to 5 words, 5
     noise words, subsampling at 1e-3. Different: Adam in place of gradient descent with a rate that
