@@ -13,6 +13,15 @@ from xpnn.zoo.dense import (
     self_normalizing,
 )
 from xpnn.zoo.images import conv_pool, convnet, lenet5
+from xpnn.zoo.pretrained import (
+    autoencoder,
+    contractive_autoencoder,
+    deep_belief_network,
+    denoising_autoencoder,
+    gaussian_denoising_autoencoder,
+    rbm,
+    stacked_denoising_autoencoder,
+)
 from xpnn.zoo.recipe import RECIPES, Recipe, get
 from xpnn.zoo.run import Outcome, train
 from xpnn.zoo.sequences import gru, lstm, rnn
@@ -29,9 +38,14 @@ __all__ = [
     "Splits",
     "WassersteinGAN",
     "Word2Vec",
+    "autoencoder",
     "batch_normalization",
+    "contractive_autoencoder",
     "conv_pool",
     "convnet",
+    "deep_belief_network",
+    "denoising_autoencoder",
+    "gaussian_denoising_autoencoder",
     "get",
     "gru",
     "lenet5",
@@ -42,8 +56,10 @@ __all__ = [
     "mlp_dropconnect",
     "mlp_dropout",
     "parse",
+    "rbm",
     "rnn",
     "self_normalizing",
+    "stacked_denoising_autoencoder",
     "train",
     "transformer",
     "vae",
