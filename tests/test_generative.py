@@ -148,7 +148,7 @@ def test_targets_are_refused(kind):
 def test_on_every_device(kind, device):
     xpnn.set_device(device)
     model, x = small(kind)
-    loss, _ = model.objective(Batch(xpnn.asarray(x)))
+    loss, _ = model.objective(Batch(xpnn.asarray(x, device=device)))
     loss.backward()
     assert all(p.grad is not None for p in model.parameters() if p.ndim == 2 and kind != "gan")
     assert str(loss.device) == str(model.parameters()[0].device)

@@ -219,13 +219,13 @@ class Word2Vec(Model):
         if self.skip_gram:
             hidden, weight = vectors, neighbours
             scores = hidden @ ops.permute_dims(contexts, (0, 2, 1))  # (N, T, T)
-            hits = pairs * F.softplus(-scores)
+            hits = F.softplus(-scores) * pairs
         else:
-            hidden = (pairs / xp.maximum(neighbours, 1.0)[..., None]) @ vectors
+            hidden = ops.matmul(pairs / xp.maximum(neighbours, 1.0)[..., None], vectors)
             weight = xp.astype(neighbours > 0, pairs.dtype)
-            hits = weight * F.softplus(-ops.sum(hidden * contexts, axis=2))
+            hits = F.softplus(-ops.sum(hidden * contexts, axis=2)) * weight
         against = hidden @ ops.permute_dims(self.context(noise), (0, 2, 1))  # (N, T, 64)
-        misses = self.negatives * weight * ops.mean(F.softplus(against), axis=2)
+        misses = ops.mean(F.softplus(against), axis=2) * (self.negatives * weight)
         return (ops.sum(hits) + ops.sum(misses)) / xp.maximum(xp.sum(weight), 1.0), {}
 
     def _drawn(self, ids: Array, present: Array) -> tuple[Array, Array]:
