@@ -6,5 +6,4 @@ from xpnn.datasets.fashion_mnist import load_fashion_mnist
 from xpnn.datasets.mnist import load_mnist
 from xpnn.datasets.text import load_shakespeare
 
-__all__ = ["load_digits", "load_mnist", "load_shakespeare"]
-__all__ = ["load_digits", "load_fashion_mnist", "load_mnist", "load_npz"]
+__all__ = ["load_digits", "load_fashion_mnist", "load_mnist", "load_npz", "load_shakespeare"]
