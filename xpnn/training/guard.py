@@ -14,9 +14,10 @@ _SNAPSHOT_EVERY = 50  # steps; a copy of the weights costs about a tenth of a st
 
 
 class Guard:
-    """Stops a run whose loss is no number any more, and puts the last good weights back.
+    """Stops a run whose loss is no number any more, and puts the last good state back.
 
-    The loss is read two steps late: by then a GPU has computed it, and nobody waits.
+    That is the weights and what the optimizers remember, whose moments are spoilt as well. The loss
+    is read two steps late: by then a GPU has computed it, and nobody waits.
     """
 
     def __init__(self, model: Any) -> None:
@@ -26,9 +27,10 @@ class Guard:
         self.candidate: tuple[int, Any] | None = None
 
     def before(self, step: int) -> None:
-        """Copy the weights now and then; they are good once their own loss turns out finite."""
+        """Copy the state now and then; it is good once its own loss turns out finite."""
         if step % _SNAPSHOT_EVERY == 0 and self.candidate is None:
-            self.candidate = (step, snapshot(self.model))
+            optimizers = {name: o.state_dict() for name, o in self.model.optimizers.items()}
+            self.candidate = (step, (snapshot(self.model), optimizers))
 
     def after(self, step: int, epoch: int, loss: Any) -> None:
         """Note a loss, and look at an older one."""
@@ -48,18 +50,16 @@ class Guard:
                 self.good, self.candidate = self.candidate, None
             return
         self.waiting.clear()
-        if self.good is not None:
-            self.model.load_state_dict(self.good[1])
-            kept = f"The weights of before step {self.good[0] + 1} were put back."
-        elif self.candidate is not None:
-            self.model.load_state_dict(self.candidate[1])
-            kept = f"The weights of before step {self.candidate[0] + 1} were put back."
-            if self.candidate[0] == 0:
-                kept = "The weights are the initial ones."
-        else:
-            kept = "The weights are the initial ones."
+        kept = ""
+        if (state := self.good or self.candidate) is not None:
+            since, (weights, optimizers) = state
+            self.model.load_state_dict(weights)
+            for name, optimizer in self.model.optimizers.items():
+                optimizer.load_state_dict(optimizers[name])
+            when = f"step {since + 1}" if since else "the run"
+            kept = f" The weights of before {when} were put back."
         msg = (
-            f"the loss became {value} at step {step + 1} (epoch {epoch + 1}). {kept} Usual causes:"
+            f"the loss became {value} at step {step + 1} (epoch {epoch + 1}).{kept} Usual causes:"
             " a learning rate that is too high, or NaN or infinite values in the data."
         )
         raise NonFiniteError(msg)
