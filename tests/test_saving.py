@@ -608,3 +608,21 @@ def test_files_are_written_and_read_without_copies(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert all(x.all() for x in found.values())
+
+
+def test_what_is_shared_has_one_value(tmp_path: Path) -> None:
+    table = layers.Embedding(6, 4)
+    model = xpnn.Sequential([table, layers.Dense(6, weight=table.weight, transposed=True)])
+    ids = np.asarray([[1, 2]])
+    model(ids)
+    table.weight.data[0, 0] = np.nan
+    y = model.predict(ids)
+    model.save(tmp_path / "m")
+    again = xpnn.load(tmp_path / "m")
+    assert again[1].weight is again[0].weight
+    np.testing.assert_array_equal(again.predict(ids), y)
+    arrays, config = io.read(tmp_path / "m")
+    for other in (arrays["1.weight"] + 1, arrays["1.weight"].astype("float16"), np.ones((9, 9))):
+        io.write(tmp_path / "m", arrays | {"1.weight": other}, config)
+        with pytest.raises(DataError, match=r"1\.weight: it is 0\.weight here, and another array"):
+            xpnn.load(tmp_path / "m")

@@ -211,7 +211,8 @@ class Parts:
         wrong = [f"missing {name}" for name in unmatched.missing] if strict else []
         wrong += [f"unexpected {name}" for name in unmatched.unexpected] if strict else []
         places = [(name, *place) for name, place in own.items() if name in state]
-        for name, _, _, old in places:
+        first: dict[Any, str] = {}  # what is shared has several names
+        for name, owner, attribute, old in places:
             if not hasattr(new := state[name], "dtype"):
                 wrong.append(f"{name}: expected an array, got {type(new).__name__}")
                 continue
@@ -220,6 +221,9 @@ class Parts:
             a, b = as_dtype(old.dtype), as_dtype(new.dtype)
             if a.kind.replace("u", "i") != b.kind.replace("u", "i"):
                 wrong.append(f"{name}: expected {a}, got {b}")
+            place = id(old) if isinstance(old, Parameter) else (id(owner), attribute)
+            if not _same(new, state[first.setdefault(place, name)]):
+                wrong.append(f"{name}: it is {first[place]} here, and another array there")
         if wrong:
             hint = ""
             if unbuilt := self._unbuilt():
@@ -244,6 +248,16 @@ def put_all(places: Iterable[tuple[Any, str, Any, Any]]) -> None:
             old.data = new
         else:
             setattr(owner, attribute, new)
+
+
+def _same(x: Any, y: Any) -> bool:
+    """Return whether two arrays, of any library, are of one dtype and equal, NaN to NaN."""
+    if x is y:
+        return True
+    if not hasattr(y, "dtype") or x.shape != y.shape or as_dtype(x.dtype) is not as_dtype(y.dtype):
+        return False
+    a, b = backend.to_numpy(x), backend.to_numpy(y)
+    return bool(((a == b) | ((a != a) & (b != b))).all())
 
 
 def _is_part(value: Any) -> bool:
