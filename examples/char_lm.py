@@ -5,10 +5,13 @@ side by side, a window of `window` characters a step. The state is handed on fro
 the gradient is not ("truncated backpropagation through time"). Its loss on the last tenth of the
 text, which it has not seen, is compared with what counting characters gives.
 
-    python examples/char_lm.py                     # about 10 minutes on one core
+    python examples/char_lm.py                     # 12 minutes on one core
     python examples/char_lm.py --hidden 512 --layers 2 --dropout 0.4 --epochs 30 --device cuda
 
-@RESULT@
+On the held-out tenth, in bits per character: frequencies 4.83, frequencies of pairs 3.58, gzip
+3.19; this network of 350,000 parameters after 8 epochs 2.170 (1.504 nats). For comparison, the
+README of nanoGPT reports 1.88 nats for a transformer after 3 minutes on a laptop, and 1.47 at best
+for one of ten million parameters on a GPU, in windows of 64 and 256 characters without a state.
 """
 
 import argparse

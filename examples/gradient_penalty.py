@@ -2,15 +2,19 @@
 
 The critic is held to slopes of 1: its loss contains the gradient of its output by its input, and is
 differentiated once more, by its weights. xpnn.zoo.WassersteinGAN does the same for images.
+
+    python examples/gradient_penalty.py    # 7 seconds
 """
 
 import math
+import os
 
 import numpy as np
 
 import xpnn
 from xpnn import layers, ops, optim
 
+QUICK = bool(os.environ.get("XPNN_QUICK"))  # a few steps, to see that it runs
 xpnn.set_seed(0)
 rng = xpnn.get_rng()
 
@@ -50,7 +54,7 @@ generator, critic = network(2), network(1)
 of_generator, of_critic = (optim.Adam(5e-3, beta1=0.0, beta2=0.9) for _ in range(2))
 before, _ = describe(samples(1000))
 
-for step in range(1, 1001):
+for step in range(1, 21 if QUICK else 1001):
     x, fake = real(128), samples(128)
     share = rng.uniform((128, 1))
     penalty = ops.mean((slopes(share * x + (1 - share) * fake) - 1) ** 2)
@@ -68,5 +72,4 @@ for step in range(1, 1001):
 away, least = describe(samples(1000))
 print(f"samples are {away:.3f} from the ring, at first {before:.3f}; data are 0.040")
 print(f"an eighth of the ring has {100 * least:.0f} % of them or more")
-assert away < 0.12
-assert least > 0.05
+assert QUICK or (away < 0.12 and least > 0.05)

@@ -47,12 +47,14 @@ def test_examples_run(name: str, tmp_path: Path) -> None:
 
 
 def test_the_chatbot_talks(tmp_path: Path) -> None:
-    new = run("chatbot", tmp_path, "--talk", said="hello\nwhat is the capital of peru?\n\n")
-    assert new.count("> ") >= 3
-    loaded = run("chatbot", tmp_path, "--talk", "--temperature", "0.5", said="Anything else?")
-    assert "trained" in new
-    assert "trained" not in loaded
-    assert loaded.count("> ") == 2
+    said = "hello\nwhat is the capital of peru?\n\n"
+    trained, _, talk = run("chatbot", tmp_path, "--talk", said=said).partition("Say something")
+    assert "trained: " in trained
+    assert talk.count("\n> ") == 3
+    warm = ("--talk", "--temperature", "0.5")
+    trained, _, talk = run("chatbot", tmp_path, *warm, said="Anything else?").partition("Say")
+    assert trained == ""  # it is the one that was saved
+    assert talk.count("\n> ") == 2  # one question, and none at the end of the input
 
 
 def test_questions_of_trec_are_read(tmp_path: Path) -> None:
