@@ -191,7 +191,10 @@ def _networks(options: argparse.Namespace) -> int:
     if options.name is not None:
         recipe = zoo.get(options.name)
         print(f"{recipe.name}: {inspect.getdoc(recipe.build)}\n")
-        print(f"epochs {recipe.epochs}, batch size {recipe.batch_size}, data {recipe.dataset}")
+        more = f" (more on small data, to {recipe.least_steps} steps)" * bool(recipe.least_steps)
+        print(
+            f"epochs {recipe.epochs}{more}, batch size {recipe.batch_size}, data {recipe.dataset}"
+        )
         print(f"settings: {zoo.listed(recipe)}")
         return 0
     width = max(map(len, zoo.RECIPES))

@@ -13,7 +13,7 @@ from xpnn.zoo.recipe import recipe
 __all__ = ["transformer"]
 
 
-@recipe(epochs=20, batch_size=50)
+@recipe(epochs=10, batch_size=100, least_steps=2000)
 def transformer(
     shape: tuple[int, ...],
     classes: int,

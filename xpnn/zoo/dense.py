@@ -27,7 +27,7 @@ def _compiled(name: str, parts: list[layers.Layer], classes: int, optimizer: Any
     return model
 
 
-@recipe(epochs=40, batch_size=50)
+@recipe(epochs=20, batch_size=100, least_steps=1500)
 def logistic_regression(
     shape: tuple[int, ...],
     classes: int,
@@ -69,7 +69,7 @@ def logistic_regression(
     return model
 
 
-@recipe(epochs=40, batch_size=50)
+@recipe(epochs=20, batch_size=100, least_steps=1500)
 def mlp(
     shape: tuple[int, ...],
     classes: int,
@@ -108,7 +108,7 @@ def _relu(units: int) -> layers.Layer:
     return layers.Dense(units, activation="relu", weight_init="he_uniform")
 
 
-@recipe(epochs=60, batch_size=50)
+@recipe(epochs=50, batch_size=100, least_steps=3000)
 def mlp_dropout(
     shape: tuple[int, ...],
     classes: int,
@@ -154,7 +154,7 @@ def mlp_dropout(
     return _compiled("mlp_dropout", parts, classes, optimizer)
 
 
-@recipe(epochs=60, batch_size=50)
+@recipe(epochs=50, batch_size=100, least_steps=3000)
 def mlp_dropconnect(
     shape: tuple[int, ...],
     classes: int,
@@ -197,7 +197,7 @@ def mlp_dropconnect(
     return _compiled("mlp_dropconnect", parts, classes, optimizer)
 
 
-@recipe(epochs=60, batch_size=50)
+@recipe(epochs=50, batch_size=100, least_steps=3000)
 def self_normalizing(
     shape: tuple[int, ...],
     classes: int,
@@ -209,7 +209,7 @@ def self_normalizing(
     weight_decay: float = 0.05,
     steps: int | None = None,
 ) -> Sequential:
-    """Two hidden layers of 500 SELUs with alpha dropout: activations that keep their moments.
+    """Two hidden layers of 500 SELUs, which keep their moments, with alpha dropout.
 
     Parameters
     ----------
@@ -244,7 +244,7 @@ def self_normalizing(
     return _compiled("self_normalizing", parts, classes, optimizer)
 
 
-@recipe(epochs=40, batch_size=50)
+@recipe(epochs=20, batch_size=100, least_steps=1500)
 def batch_normalization(
     shape: tuple[int, ...],
     classes: int,
@@ -254,7 +254,7 @@ def batch_normalization(
     weight_decay: float = 0.05,
     steps: int | None = None,
 ) -> Sequential:
-    """Two hidden layers of 500 ReLUs, with batch normalization of the input of every layer.
+    """Two hidden layers of 500 ReLUs, with batch normalization below every layer.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ def _padding(shape: tuple[int, ...]) -> str:
     return "valid" if min(shape[:2]) >= 16 else "same"
 
 
-@recipe(epochs=20, batch_size=50)
+@recipe(epochs=10, batch_size=100, least_steps=1500)
 def conv_pool(
     shape: tuple[int, ...],
     classes: int,
@@ -64,7 +64,7 @@ def conv_pool(
     return model
 
 
-@recipe(epochs=15, batch_size=50)
+@recipe(epochs=10, batch_size=100, least_steps=1500)
 def lenet5(
     shape: tuple[int, ...],
     classes: int,
@@ -135,7 +135,7 @@ def convnet(
     weight_decay: float = 0.05,
     dropout: float = 0.5,
 ) -> Sequential:
-    """Two 3x3 convolutions with batch normalization, for small images such as the digits.
+    """Two 3x3 convolutions with batch normalization, for small images.
 
     Parameters
     ----------

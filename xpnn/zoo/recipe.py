@@ -25,6 +25,8 @@ class Recipe:
         ``build(shape, classes, **settings)`` returns a compiled model for examples of a shape, such
         as ``(28, 28)``, and a number of classes (None where the data has no labels).
     epochs, batch_size : int
+    least_steps : int
+        Small data is gone through more often than ``epochs`` says, until there are so many steps.
     patience : int, optional
         In steps: training stops by :class:`~xpnn.callbacks.IterationPatience`, and the weights of
         the best validation are kept. None: all epochs, and the last weights.
@@ -51,6 +53,7 @@ class Recipe:
     build: Callable[..., Any]
     epochs: int = 40
     batch_size: int = 32
+    least_steps: int = 0
     patience: int | None = None
     monitor: str = "val_loss"
     pretrain: Mapping[str, Any] | None = None
@@ -63,6 +66,11 @@ class Recipe:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", _settings(self))
+
+    def epochs_for(self, examples: int, batch_size: int) -> int:
+        """Return how many epochs there are by default."""
+        steps = -(-examples // batch_size)
+        return max(self.epochs, -(-self.least_steps // steps))
 
 
 def _settings(found: Recipe) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xpnn import random
+from xpnn import backend, random
 from xpnn.callbacks import Callback, Checkpoint, CSVLogger, IterationPatience, JSONLogger
 from xpnn.callbacks.base import grows
 from xpnn.callbacks.checkpoint import checkpoints_in
+from xpnn.data import Batch, Batches
 from xpnn.errors import ConfigError, MissingLibraryError
 from xpnn.optim.config import whole
 from xpnn.training import History
@@ -140,7 +141,8 @@ def train(
     recipe = get(name)
     settings = dict(settings or {})
     check_settings(recipe, settings)
-    epochs = whole(name, "epochs", recipe.epochs if epochs is None else epochs)
+    if epochs is not None:
+        epochs = whole(name, "epochs", epochs)
     size = recipe.batch_size if batch_size is None else batch_size
     batch_size = whole(name, "batch_size", size, 1)
     if checkpoint_every is not None:
@@ -156,6 +158,8 @@ def train(
     # All that draws random numbers comes in this order, in every run.
     random.set_seed(seed)
     splits = recipe.data(recipe.dataset if data is None else data)
+    if epochs is None:
+        epochs = recipe.epochs_for(splits.examples, batch_size)
     if started is not None:
         started(splits, epochs, batch_size)
     if own.get("steps", 0) is None:
@@ -165,6 +169,7 @@ def train(
     begin = time.perf_counter()
     resumes = resume and folder is not None and bool(checkpoints_in(folder))
     if greedy is not None and not resumes:  # a checkpoint has the weights of after it
+        _build(model, splits.train[0], batch_size)
         watch = _Watch()
         pretrain(model, splits.train[0], **greedy, callbacks=[watch], verbose=verbose)
         found.interrupted = watch.interrupted
@@ -186,6 +191,16 @@ def train(
     if folder is not None:
         _write(found, folder)
     return found
+
+
+def _build(model: Any, x: Any, batch_size: int) -> None:
+    """Build a model on a batch of training, not on the smaller ones of pre-training.
+
+    The shapes it was built with are in its file, and those of a resumed run are these.
+    """
+    device, dtype = backend.get_device(), backend.get_dtype()
+    (first,) = next(iter(Batches(x, batch_size=batch_size, device=device, dtype=dtype)))
+    model.build_on(Batch(first))
 
 
 def _folder(folder: Path, resume: bool, overwrite: bool) -> Path:

@@ -23,7 +23,7 @@ def _compiled(
     return model
 
 
-@recipe(epochs=15, batch_size=50)
+@recipe(epochs=10, batch_size=100, least_steps=1500)
 def rnn(
     shape: tuple[int, ...],
     classes: int,
@@ -63,7 +63,7 @@ def rnn(
     return _compiled("rnn", shape, classes, layer, rate(lr, steps, 0.05), clip)
 
 
-@recipe(epochs=15, batch_size=50)
+@recipe(epochs=10, batch_size=100, least_steps=1500)
 def lstm(
     shape: tuple[int, ...],
     classes: int,
@@ -93,7 +93,7 @@ def lstm(
     return _compiled("lstm", shape, classes, layer, rate(lr, steps, 0.05), clip)
 
 
-@recipe(epochs=15, batch_size=50)
+@recipe(epochs=10, batch_size=100, least_steps=1500)
 def gru(
     shape: tuple[int, ...],
     classes: int,

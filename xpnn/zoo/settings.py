@@ -86,12 +86,12 @@ def _kinds(recipe: Recipe, name: str) -> tuple[type, ...]:
     if name == "patience":
         return (type(None), int)
     parameter = inspect.signature(recipe.build).parameters.get(name)
-    kinds = {type(recipe.settings[name])}
+    kinds: set[Any] = {type(recipe.settings[name])}
     if parameter is not None and parameter.annotation is not parameter.empty:
         annotation = typing.get_type_hints(recipe.build)[name]
         several = typing.get_origin(annotation) in (types.UnionType, typing.Union)
         parts = typing.get_args(annotation) if several else (annotation,)
-        kinds |= {typing.get_origin(part) or part for part in parts}
+        kinds = {typing.get_origin(part) or part for part in parts}
     order = (type(None), bool, int, float, tuple, str)
     return tuple(kind for kind in order if kind in kinds)
 
