@@ -27,7 +27,7 @@ from xpnn.zoo.run import Outcome, train
 from xpnn.zoo.sequences import gru, lstm, rnn
 from xpnn.zoo.settings import listed, parse
 from xpnn.zoo.vae import VAE, vae
-from xpnn.zoo.wgan_gp import WassersteinGAN, wgan_gp
+from xpnn.zoo.wgan_gp import WassersteinGAN, critic_loss, gradient_norms, wgan_gp
 from xpnn.zoo.word2vec import Word2Vec, word2vec
 
 __all__ = [
@@ -46,7 +46,9 @@ __all__ = [
     "deep_belief_network",
     "denoising_autoencoder",
     "gaussian_denoising_autoencoder",
+    "critic_loss",
     "get",
+    "gradient_norms",
     "gru",
     "lenet5",
     "listed",

@@ -45,7 +45,7 @@ def gradient_norms(critic: Callable[[Array], Array], x: Array) -> Array:
     Examples
     --------
     >>> import numpy as np
-    >>> from xpnn.zoo.wgan_gp import gradient_norms
+    >>> from xpnn.zoo import gradient_norms
     >>> gradient_norms(lambda x: 3 * x[:, 0] - 4 * x[:, 1], np.ones((2, 2)))
     array([5., 5.])
     """
@@ -85,7 +85,7 @@ def critic_loss(
     Examples
     --------
     >>> import numpy as np
-    >>> from xpnn.zoo.wgan_gp import critic_loss
+    >>> from xpnn.zoo import critic_loss
     >>> x, fake = np.ones((2, 1)), np.zeros((2, 1))
     >>> loss, values = critic_loss(lambda x: 2 * x[:, 0], x, fake)
     >>> round(float(loss), 6), float(values["wasserstein"])  # 10 (2 - 1)^2 - (2 - 0)
