@@ -256,7 +256,7 @@ def _sample(model: WassersteinGAN) -> Array:
     return model.sample(64)
 
 
-@recipe(epochs=200, batch_size=64, data=unlabelled, samples=_sample)
+@recipe(epochs=200, batch_size=64, monitor="val_wasserstein", data=unlabelled, samples=_sample)
 def wgan_gp(
     shape: tuple[int, ...],
     classes: int | None = None,
