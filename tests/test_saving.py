@@ -626,3 +626,23 @@ def test_what_is_shared_has_one_value(tmp_path: Path) -> None:
         io.write(tmp_path / "m", arrays | {"1.weight": other}, config)
         with pytest.raises(DataError, match=r"1\.weight: it is 0\.weight here, and another array"):
             xpnn.load(tmp_path / "m")
+
+
+def test_a_class_of_ones_own_takes_no_name_of_xpnn(tmp_path: Path) -> None:
+    ours = registry["AutoEncoder"]
+    mine = type("AutoEncoder", (xpnn.Sequential,), {"__module__": "somewhere"})
+    try:
+        assert registry["AutoEncoder"] is ours
+        path = tmp_path / "m.safetensors"
+        for layer, cls in (
+            (layers.AutoEncoder(3, visible=2), ours),
+            (layers.Dense(3, in_features=2), layers.Dense),
+        ):
+            model = mine([layer])
+            model(np.ones((1, 2), "float32"))
+            model.save(path)
+            loaded = xpnn.load(path)
+            assert type(loaded) is mine
+            assert type(loaded[0]) is cls
+    finally:
+        del registry["somewhere.AutoEncoder"]

@@ -60,7 +60,7 @@ class Layer(Parts):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        config.registry[cls.__name__] = cls
+        config.register(cls)
 
     def __new__(cls, *args: Any, **params: Any) -> Any:
         layer = super().__new__(cls)

@@ -20,14 +20,35 @@ from xpnn._dtypes import DType
 from xpnn.errors import ConfigError, XpnnError
 from xpnn.layers.parts import Parameter, Parts
 
-__all__ = ["decode", "decode_layer", "encode", "encode_layer", "registry"]
+__all__ = ["decode", "decode_layer", "encode", "encode_layer", "register", "registry"]
 
 _STARS: dict[Any, str] = {
     inspect.Parameter.VAR_POSITIONAL: "*",
     inspect.Parameter.VAR_KEYWORD: "**",
 }
-registry: dict[str, Any] = {}  # every layer class, by name
+registry: dict[str, Any] = {}  # every layer class, by the name it has in configurations
 _finished: ContextVar[list[Any] | None] = ContextVar("xpnn_finished_layers", default=None)
+
+
+def register(cls: Any) -> None:
+    """Make a layer class known to configurations, by its name.
+
+    The names of xpnn's own classes are theirs: another class of such a name bears that of its
+    module before it. Of two classes of the user's the later one takes the name.
+    """
+    name, old = cls.__name__, registry.get(cls.__name__)
+    if old is not None and _ours(old) != _ours(cls):
+        guest = old if _ours(cls) else cls
+        guest._known_as = f"{guest.__module__}.{name}"
+        registry[guest._known_as] = guest
+        if guest is cls:
+            return
+    cls._known_as = name
+    registry[name] = cls
+
+
+def _ours(cls: Any) -> bool:
+    return str(cls.__module__).startswith("xpnn.")
 
 
 @contextmanager
@@ -61,7 +82,7 @@ def encode_layer(layer: Any) -> dict[str, Any]:
                 )
                 raise ConfigError(msg)
         arguments = {k: encode(v, name, k) for k, v in layer._config.items()}
-        config: dict[str, Any] = {"class": name, "config": arguments}
+        config: dict[str, Any] = {"class": type(layer)._known_as, "config": arguments}
         if layer._shapes is not None:
             config["shapes"] = [list(shape) for shape in layer._shapes]
             config["dtypes"] = list(layer._dtypes)
