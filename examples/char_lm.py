@@ -75,9 +75,10 @@ def strips(ids, batch):
 
 def windows(x, y, size):
     """Yield windows of both, from left to right: each goes on where the last one ended."""
+    device = xpnn.get_device()
     for start in range(0, x.shape[1], size):
         part = slice(start, start + size)
-        yield xpnn.asarray(x[:, part]), xpnn.asarray(y[:, part])
+        yield xpnn.to_device(x[:, part], device), xpnn.to_device(y[:, part], device)
 
 
 def bits_per_character(model, ids, batch=8, window=256):
@@ -100,7 +101,7 @@ def write(model, vocabulary, start, length, temperature):
     model.eval()
     with xpnn.no_grad():
         for _ in range(length):
-            logits, state = model(xpnn.asarray(ids), state)
+            logits, state = model(xpnn.to_device(ids, xpnn.get_device()), state)
             p = activations.softmax(logits[0, -1, :] / temperature)
             ids = random.Discrete(p).draw((1, 1), device="cpu")
             chosen += vocabulary.decode(ids[0])

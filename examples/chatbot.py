@@ -40,6 +40,7 @@ options.add_argument("--epochs", type=int, default=40)
 options.add_argument("--model", type=Path, default=Path("chatbot.safetensors"))
 options = options.parse_args()
 xpnn.set_seed(0)
+# xpnn.set_device("cuda")  # the one line that moves all of this to an NVIDIA GPU
 
 
 def load_dialogues(path):
@@ -111,12 +112,14 @@ class Chatbot(xpnn.Model):
     def reply(self, texts, temperature=0.0):
         """Return an answer to each text: the likeliest word at every step, or a word drawn."""
         self.eval()
-        answers = [[] for _ in texts]
+        answers, device = [[] for _ in texts], self.embed.weight.device
         with xpnn.no_grad():
-            memory, mask, state = self.encode(xpnn.asarray(self.ids(map(split_words, texts))))
+            said = self.ids(map(split_words, texts))
+            memory, mask, state = self.encode(xpnn.to_device(said, device))
             last = self.words.encode([START] * len(texts))
             for _ in range(LENGTH):
-                logits, state = self.decode(xpnn.asarray(last[:, None]), memory, mask, state)
+                last = xpnn.to_device(last[:, None], device)
+                logits, state = self.decode(last, memory, mask, state)
                 logits = xpnn.to_numpy(logits)[:, 0, :]
                 last = logits.argmax(-1)
                 if temperature:

@@ -46,7 +46,7 @@ validation = data.Batches(x_val, y_val, batch_size=256, device=device)
 test = data.Batches(x_test, y_test, batch_size=256, device=device)
 
 net = Net()
-net(xpnn.asarray(x[:1]))  # layers know their sizes once they have been called
+net(xpnn.to_device(x[:1], device))  # layers know their sizes once they have been called
 biases = [p for p in net.parameters() if p.ndim == 1]
 
 steps = EPOCHS * math.ceil(len(train) / ACCUMULATE)
@@ -63,8 +63,8 @@ def measure(batches):
         for xb, yb in batches:
             logits = net(xb)
             loss += float(losses.cross_entropy(logits, yb, reduction="sum"))
-            right += float(metrics.accuracy(logits, yb)) * len(yb)
-            count += len(yb)
+            right += float(metrics.accuracy(logits, yb)) * yb.shape[0]
+            count += yb.shape[0]
     net.train()
     return loss / count, right / count
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import usable
@@ -29,10 +31,10 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
 
 
-def run(name: str, folder: Path, *arguments: str, said: str = "") -> str:
-    """Run an example in a folder and return what it printed."""
+def run(name: str, folder: Path, *arguments: str, said: str = "", program: Any = None) -> str:
+    """Run an example, or a program made of it, in a folder and return what it printed."""
     usable("cpu")
-    program = ROOT / "examples" / f"{name}.py"
+    program = program or ROOT / "examples" / f"{name}.py"
     done = subprocess.run(
         [sys.executable, "-W", "error", str(program), *ARGUMENTS.get(name, ()), *arguments],
         cwd=folder, input=said, capture_output=True, text=True, timeout=300, check=False,
@@ -44,6 +46,23 @@ def run(name: str, folder: Path, *arguments: str, said: str = "") -> str:
 @pytest.mark.parametrize("name", [path.stem for path in EXAMPLES])
 def test_examples_run(name: str, tmp_path: Path) -> None:
     assert re.search(r"\d", run(name, tmp_path)), "it reports no number"
+
+
+@pytest.mark.parametrize("name", ["chatbot", "custom_loop"])
+def test_one_line_moves_an_example(name: str, tmp_path: Path) -> None:
+    text = (ROOT / "examples" / f"{name}.py").read_text(encoding="utf-8")
+    line = '# xpnn.set_device("cuda")'
+    assert text.count(line) == 1
+    shutil.copytree(ROOT / "examples" / "data", tmp_path / "data")
+    program = tmp_path / f"{name}.py"
+    program.write_text(text.replace(line, 'xpnn.set_device("strict:device1")'), encoding="utf-8")
+    run(name, tmp_path, program=program)
+
+
+def test_the_model_of_characters_on_another_device(tmp_path: Path) -> None:
+    here, there = run("char_lm", tmp_path), run("char_lm", tmp_path, "--device", "strict:device1")
+    epoch = r"epoch 1: loss .*? bits"
+    assert re.findall(epoch, here) == re.findall(epoch, there) != []
 
 
 def test_the_chatbot_talks(tmp_path: Path) -> None:
