@@ -1,5 +1,6 @@
-"""What is not collected: modules whose import needs a library that is not installed."""
+"""What is not collected: doctests that need a library that is not installed."""
 
 from importlib.util import find_spec
 
-collect_ignore = [] if find_spec("sklearn") else ["xpnn/sklearn"]
+_NEEDS = {"xpnn/sklearn": "sklearn", "xpnn/plot": "matplotlib"}
+collect_ignore = [folder for folder, library in _NEEDS.items() if not find_spec(library)]
