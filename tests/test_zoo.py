@@ -317,7 +317,7 @@ def test_a_run_leaves_files(tmp_path: Path) -> None:
 @pytest.mark.extras
 def test_a_run_leaves_pictures(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    for name, more in (("logistic_regression", {"filters.png"}), ("rnn", set())):
+    for name, more in (("conv_pool", {"filters.png"}), ("rnn", set())):
         found = zoo.train(name, epochs=1, settings=small(name), out=tmp_path / name, verbose=0)
         pictures = {path.name for path in found.files if path.suffix == ".png"}
         assert pictures == {"curves.png", "confusion.png"} | more

@@ -8,7 +8,7 @@ from typing import Any
 
 from xpnn.backend import array_namespace, to_numpy, unwrap
 from xpnn.errors import ConfigError, DataError, ShapeError
-from xpnn.layers import Conv2D, ConvTranspose2D, Dense, Layer, Unsupervised
+from xpnn.layers import Conv2D, ConvPool2D, ConvTranspose2D, Dense, Layer, Unsupervised
 from xpnn.plot._figure import axes_for, finished
 
 __all__ = ["filters", "images", "reconstructions"]
@@ -243,7 +243,7 @@ def _first(model: Any) -> tuple[str, Any, tuple[int, ...] | None]:
         if weight is None:
             continue
         kind = type(layer).__name__
-        if not isinstance(layer, (Dense, Unsupervised, Conv2D, ConvTranspose2D)):
+        if not isinstance(layer, (Dense, Unsupervised, Conv2D, ConvPool2D, ConvTranspose2D)):
             msg = (
                 f"filters: the first layer with a weight is {kind}, whose weights are no pictures."
                 " Give the layer that is meant, such as model[1], or an array."

@@ -69,7 +69,7 @@ def logistic_regression(
     return model
 
 
-@recipe(epochs=20, batch_size=100, least_steps=1500)
+@recipe(epochs=20, batch_size=100, least_steps=1000)
 def mlp(
     shape: tuple[int, ...],
     classes: int,
