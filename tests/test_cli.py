@@ -20,6 +20,7 @@ from xpnn.cli import main
 from xpnn.zoo import run
 
 ROOT = Path(xpnn.__file__).parents[1]
+DRAW = run.draw
 SMALL = ["--set", "hidden=8", "--epochs", "2", "--batch-size", "50"]
 
 
@@ -149,7 +150,7 @@ def test_ctrl_c_elsewhere_is_one_line(monkeypatch: Any, capsys: Any) -> None:
 @pytest.mark.extras
 def test_pictures_are_named(capsys: Any, monkeypatch: Any) -> None:
     pytest.importorskip("matplotlib")
-    monkeypatch.undo()
+    monkeypatch.setattr(run, "draw", DRAW)
     assert main(["train", "logistic_regression", "--epochs", "1", "-q", "--out", "a"]) == 0
     assert "history.csv, curves.png, confusion.png, filters.png\n" in capsys.readouterr().out
     assert {path.name for path in Path("a").glob("*.png")} == {
@@ -158,7 +159,7 @@ def test_pictures_are_named(capsys: Any, monkeypatch: Any) -> None:
 
 
 def test_without_matplotlib_a_line_says_so(capsys: Any, monkeypatch: Any) -> None:
-    monkeypatch.undo()
+    monkeypatch.setattr(run, "draw", DRAW)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main(["train", "logistic_regression", "--epochs", "1", "-q", "--out", "a"]) == 0
     assert "\nwithout pictures: a picture needs matplotlib" in capsys.readouterr().out
