@@ -39,7 +39,7 @@ examples:
 """
 _DATA = (
     "digits (comes with xpnn), mnist, fashion, or a file .npz with x_train, y_train, x_test and"
-    " y_test, or x and y; default: the network's"
+    " y_test, or x and y; for word2vec a file .txt; default: the network's"
 )
 
 
