@@ -105,7 +105,7 @@ def lenet5(
     -----
     The simplified LeNet-5 of the Theano tutorials and of yadll: 20 and 50 filters, 2x2 maxima, 500
     units; tanh, and 200 epochs of SGD at 0.1 in batches of 500, for 0.92 % test error on MNIST.
-    LeCun et al. 1998 have 6 and 16 filters. ReLUs, dropout and a falling rate do better in 15
+    LeCun et al. 1998 have 6 and 16 filters. ReLUs, dropout and a falling rate do better in ten
     epochs. Images with a side below 16 pixels are padded with zeros, in place of losing their
     border.
     """
