@@ -141,8 +141,8 @@ def mlp_dropout(
     Notes
     -----
     Srivastava et al. 2014. yadll's drops 0.4 of the input and 0.2 of the first layer, and reports
-    1.32 % test error on MNIST after 466 epochs of SGD with Nesterov momentum. This one ends at 1.31 %
-    after 50.
+    1.32 % test error on MNIST after 466 epochs of SGD with Nesterov momentum. This one ends at
+    1.31 % after 50.
     """
     parts: list[layers.Layer] = [
         layers.Dropout(p_input),
