@@ -357,7 +357,10 @@ def test_a_run_that_broke_off_ends_as_if_it_had_not(
         with pytest.raises(OSError, match="the power failed"):
             train("b", resume=True)
     monkeypatch.undo()
+    for torn in ("curves.png.0a1b2c3d.part", "model.safetensors.ff00ff00.part"):
+        (tmp_path / "b" / torn).write_text("killed while it wrote")
     found = train("b", resume=True)
+    assert not list((tmp_path / "b").glob("*.part"))
     same_files(tmp_path / "a", tmp_path / "b")
     assert found.scores == whole.scores
     assert found.best_epoch == whole.best_epoch

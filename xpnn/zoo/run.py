@@ -25,6 +25,9 @@ from xpnn.zoo.settings import check_settings
 
 __all__ = ["Outcome", "train"]
 
+_FILES = ("model.safetensors", "history.json", "history.csv")
+_PICTURES = ("curves", "confusion", "filters", "reconstructions", "samples")
+
 
 @dataclass
 class Outcome:
@@ -226,6 +229,9 @@ def _folder(folder: Path, resume: bool, overwrite: bool) -> Path:
     if overwrite:
         for path in old:
             path.unlink()
+    for name in (*_FILES, *(f"{name}.png" for name in _PICTURES)):
+        for path in folder.glob(f"{name}.*.part"):  # a process was killed while it wrote
+            path.unlink(missing_ok=True)
     return folder
 
 
@@ -288,9 +294,7 @@ def _write(found: Outcome, folder: Path) -> None:
             )
         except MissingLibraryError as error:
             found.note = f"without pictures: {error}"
-    names = ["model.safetensors", "history.json", "history.csv"]
-    names += [path.name for path in checkpoints_in(folder)]
-    pictures = ("curves", "confusion", "filters", "reconstructions", "samples")
+    names = [*_FILES, *(path.name for path in checkpoints_in(folder))]
     if not found.interrupted and not found.note:
-        names += [f"{name}.png" for name in pictures]
+        names += [f"{name}.png" for name in _PICTURES]
     found.files = [folder / name for name in names if (folder / name).is_file()]
