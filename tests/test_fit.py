@@ -356,6 +356,16 @@ def test_accumulated_gradients_are_those_of_one_large_batch(weighted: bool) -> N
     np.testing.assert_allclose(b["accuracy"], a["accuracy"], rtol=1e-5)
 
 
+def test_accumulated_batches_without_any_weight_change_nothing() -> None:
+    x, y = problem(40)
+    model = network(optim.SGD(0.5))
+    before = weights(model)
+    history = model.fit(x, y, batch_size=10, accumulate=2, sample_weight=np.zeros(40))
+    for a, b in zip(weights(model), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert history["loss"] == [0.0]
+
+
 def test_penalties_count_once_a_step() -> None:
     x, y = problem(40)
     models = []

@@ -185,12 +185,15 @@ class Means:
             part = value * (weight if _is_loss(name) else examples)
             self.sums[name] = part if name not in self.sums else self.sums[name] + part
 
+    def count(self, name: str) -> Any:
+        """Return by what the sum of a value is to be divided: weights or examples."""
+        return self.weight if _is_loss(name) else self.examples
+
     def read(self) -> dict[str, float]:
         """Fetch the means to the host; 0 where nothing had a weight."""
-        weight = float(self.weight)
-        counts = {True: weight, False: self.examples}
+        counts = {name: float(self.count(name)) for name in self.sums}
         return {
-            name: float(total) / counts[_is_loss(name)] if counts[_is_loss(name)] else 0.0
+            name: float(total) / counts[name] if counts[name] else 0.0
             for name, total in self.sums.items()
         }
 

@@ -119,31 +119,34 @@ class _Accumulated:
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self.batches = 0
-        self._means, self._total = Means(), 0.0
+        self.batches, self._means = 0, Means()
 
     def add(self, batch: Batch, weight: Any) -> dict[str, Any]:
         """Add the gradients of a batch; return what is reported of it."""
-        size = batch.examples if weight is None else weight
-        values = self.model.add_gradients(batch, size)
+        values = self.model.add_gradients(batch, batch.examples if weight is None else weight)
         self._means.add(values, batch.examples, weight)
-        self._total = self._total + size
         self.batches += 1
         return values
 
     def step(self) -> dict[str, Any]:
         """Take the step, and start anew."""
-        total = self._total
+        means = self._means
+        total = _divisor(means.weight)
         for p in self.model.parameters():
             if p.grad is not None:
                 p.grad = p.grad / total
         self.model.optimizer.step(self.model)
-        values = {
-            name: value / (total if name.endswith("loss") else self._means.examples)
-            for name, value in self._means.sums.items()
-        }
-        self.batches, self._means, self._total = 0, Means(), 0.0
+        values = {name: x / _divisor(means.count(name)) for name, x in means.sums.items()}
+        self.batches, self._means = 0, Means()
         return values
+
+
+def _divisor(total: Any) -> Any:
+    """Return a total, or 1 in the place of 0; a device is not asked which it is."""
+    if not hasattr(total, "shape"):
+        return total or 1
+    xp = array_namespace(total)
+    return xp.where(total == 0, xp.ones_like(total), total)
 
 
 def _total(weight: Any) -> Any:
