@@ -27,7 +27,11 @@ from xpnn.zoo.data import images, unlabelled
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results" / "mnist"
 TABLE = ROOT / "docs" / "results.md"
-NAMES = sorted(n for n, recipe in zoo.RECIPES.items() if recipe.data in (images, unlabelled))
+PLAIN = "-without-pretraining"  # a network beside itself
+NAMES = sorted(
+    [n for n, recipe in zoo.RECIPES.items() if recipe.data in (images, unlabelled)]
+    + [n + PLAIN for n in ("deep_belief_network", "stacked_denoising_autoencoder")]
+)
 PACKAGES = ("numpy", "cupy-cuda13x", "cupy-cuda12x", "torch", "jax")
 
 
@@ -62,8 +66,11 @@ ELSEWHERE = {
 def run(name: str, seed: int, epochs: int | None, device: str) -> dict[str, Any]:
     """Train a network with its own settings; return what was reached."""
     xpnn.set_device(device)
-    found = zoo.train(name, data="mnist", seed=seed, epochs=epochs, verbose=2)
+    settings = {"pretrain_epochs": 0} if name.endswith(PLAIN) else {}
+    network = name.removesuffix(PLAIN)
+    found = zoo.train(network, data="mnist", seed=seed, epochs=epochs, settings=settings, verbose=2)
     recipe = found.recipe
+    settings = recipe.settings | settings
     return {
         "name": name,
         "about": recipe.about,
@@ -72,7 +79,7 @@ def run(name: str, seed: int, epochs: int | None, device: str) -> dict[str, Any]
         "epochs": found.history.epochs,
         "steps": found.steps,
         "batch_size": recipe.batch_size,
-        "settings": {key: value for key, value in recipe.settings.items() if value is not None},
+        "settings": {key: value for key, value in settings.items() if value is not None},
         "seconds": found.seconds,
         "seed": seed,
         "device": str(xpnn.get_device()),
@@ -125,7 +132,7 @@ def table(found: list[dict[str, Any]]) -> str:
     for result in found:
         other = ELSEWHERE.get(result["name"], Elsewhere("", ""))
         cells = [
-            f"`{result['name']}`",
+            "`{}`{}".format(*_parted(result["name"])),
             reached(result["scores"]),
             f"{result['epochs']} of {result['batch_size']}",
             f"{result['seconds'] / 60:.1f}",
@@ -135,6 +142,11 @@ def table(found: list[dict[str, Any]]) -> str:
         rows.append(f"| {' | '.join(cells)} |")
     places = sorted({place(result) for result in found})
     return "\n".join([_HEAD, *rows, "", "Measured with:", *(f"- {p}" for p in places), ""])
+
+
+def _parted(name: str) -> tuple[str, str]:
+    """Return the name of a network, and what is different."""
+    return name.removesuffix(PLAIN), " without pre-training" * name.endswith(PLAIN)
 
 
 def place(result: dict[str, Any]) -> str:

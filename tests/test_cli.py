@@ -121,6 +121,13 @@ def test_checkpoints_of_another_run_are_neither_mixed_nor_lost(capsys: Any) -> N
     capsys.readouterr()
     assert main([*line, "--resume", "--batch-size", "9"]) == 2
     assert "is of another run" in capsys.readouterr().err
+    assert main([*line, "--resume", "--seed", "3", "--lr", "0.5"]) == 2
+    assert "of another run: lr was 0.001 and is 0.5" in capsys.readouterr().err
+    assert main([*line, "--resume", "--seed", "4"]) == 2
+    assert "of another run: seed was 3 and is 4" in capsys.readouterr().err
+    assert main([*line, "--resume", "--seed", "3", "--epochs", "4"]) == 2
+    assert "of another run: steps was 52 and is 104" in capsys.readouterr().err
+    assert main([*line, "--resume", "--seed", "3"]) == 0
 
 
 def test_ctrl_c_ends_a_run_cleanly() -> None:

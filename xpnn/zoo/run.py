@@ -69,12 +69,31 @@ class Outcome:
 
 
 class _Watch(Callback):
-    """Notes how far a run came."""
+    """Notes how far a run came, and in its checkpoints what was asked for."""
 
     steps, interrupted = 0, False
 
+    def __init__(self, **asked: Any) -> None:
+        self.asked = {name: list(x) if isinstance(x, tuple) else x for name, x in asked.items()}
+
     def on_train_end(self, run: Any) -> None:
         self.steps, self.interrupted = run.step, run.interrupted
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.asked
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        wrong = [
+            f"{name} was {state.get(name)!r} and is {self.asked.get(name)!r}"
+            for name in sorted(state.keys() | self.asked.keys())
+            if state.get(name) != self.asked.get(name)
+        ]
+        if wrong:
+            msg = (
+                f"the checkpoints are of another run: {'; '.join(wrong)}. Resume with what the run"
+                " was started with, or start anew in another folder."
+            )
+            raise ConfigError(msg)
 
 
 def train(
@@ -114,7 +133,8 @@ def train(
     checkpoint_every : int, optional
         After how many steps the run is written to a checkpoint.
     resume : bool
-        Go on from the newest checkpoint in ``out``, if there is one.
+        Go on from the newest checkpoint in ``out``, if there is one, with the data, seed and
+        settings of then. More epochs are another run where the learning rate falls over all.
     overwrite : bool
         Whether checkpoints of another run in ``out`` may be deleted.
     verbose : {0, 1, 2}
@@ -156,17 +176,20 @@ def train(
         raise ConfigError(msg)
 
     own, greedy, patience = _apart(recipe, settings)
-    callbacks = _callbacks(recipe, folder, patience, checkpoint_every)
+    data = recipe.dataset if data is None else data
+    asked = _Watch(network=name, data=data, seed=seed, **{**recipe.settings, **settings})
+    callbacks = [asked, *_callbacks(recipe, folder, patience, checkpoint_every)]
 
     # All that draws random numbers comes in this order, in every run.
     random.set_seed(seed)
-    splits = recipe.data(recipe.dataset if data is None else data)
+    splits = recipe.data(data)
     if epochs is None:
         epochs = recipe.epochs_for(splits.examples, batch_size)
     if started is not None:
         started(splits, epochs, batch_size)
     if own.get("steps", 0) is None:
         own["steps"] = max(1, epochs * -(-splits.examples // batch_size))
+        asked.asked["steps"] = own["steps"]  # a rate that fell to zero is no start for more epochs
     model = recipe.build(splits.shape, splits.classes, **own)
     found = Outcome(recipe, model, splits, History())
     begin = time.perf_counter()
@@ -186,7 +209,7 @@ def train(
             resume=folder if resume else None,
             verbose=verbose,
         )
-        found.steps, found.interrupted = callbacks[0].steps, callbacks[0].interrupted
+        found.steps, found.interrupted = asked.steps, asked.interrupted
         found.best_epoch = _best(found.history, recipe.monitor)
     found.seconds = time.perf_counter() - begin
     if not found.interrupted:
@@ -251,7 +274,7 @@ def _apart(
 def _callbacks(
     recipe: Recipe, folder: Path | None, patience: int | None, every: int | None
 ) -> list[Any]:
-    found: list[Any] = [_Watch()]
+    found: list[Any] = []
     if folder is not None:
         found += [CSVLogger(folder / "history.csv"), JSONLogger(folder / "history.json")]
     if patience is not None:
