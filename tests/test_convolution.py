@@ -11,11 +11,11 @@ from helpers import Place, assert_close, make
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xpnn import Tensor, backend, check_grad
+from xpnn import Tensor, backend, check_grad, parallel
 from xpnn.autograd.record import apply
 from xpnn.autograd.transforms import vjp
 from xpnn.errors import ConfigError, ShapeError
-from xpnn.kernels import numpy_blocks, numpy_conv
+from xpnn.kernels import numpy_conv, numpy_depthwise, numpy_im2col, numpy_memory
 from xpnn.primitives.base import Implementation
 from xpnn.primitives.convolution import conv2d, conv_shape, conv_transpose2d
 from xpnn.primitives.windows import as_tuple, resolve_padding, window_outputs
@@ -186,8 +186,11 @@ def geometries(draw: st.DrawFn) -> Case:
     )
 
 
-@given(geometries(), st.sampled_from([1 << 21, 1 << 10, 1 << 5]), st.booleans())
-def test_kernel_equals_standard(case: Case, block: int, with_bias: bool) -> None:
+@given(
+    geometries(), st.sampled_from([1 << 21, 1 << 10, 1 << 5]), st.sampled_from([0, 1 << 40]),
+    st.booleans(),
+)  # fmt: skip
+def test_kernel_equals_standard(case: Case, block: int, shared: int, with_bias: bool) -> None:
     static = case.static
     raw = [np.zeros(case.x), np.zeros(case.weight), np.zeros(case.features)]
     if not KERNEL.accepts(*raw, **static):  # type: ignore[misc]
@@ -200,8 +203,10 @@ def test_kernel_equals_standard(case: Case, block: int, with_bias: bool) -> None
     for a in (x, w, g):
         a.flags.writeable = False
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(numpy_conv, "_LARGE", block)  # many blocks, bands of one image
-        patch.setattr(numpy_conv, "_SMALL", block)
+        for name, value in (("_COLUMNS", block), ("_FEW", block), ("_SHARED", shared)):
+            patch.setattr(numpy_im2col, name, value)  # many blocks, bands of one image
+        patch.setattr(numpy_depthwise, "_SHARED", shared)
+        patch.setattr(parallel, "_chosen", 2)
         patch.setitem(conv2d.overlays, numpy_namespace, conv2d)
         assert_close(
             KERNEL.forward(numpy_namespace, x, w, b, **static),
@@ -215,11 +220,11 @@ def test_kernel_equals_standard(case: Case, block: int, with_bias: bool) -> None
 
 
 def test_kernel_reuses_memory() -> None:
-    first = numpy_blocks.scratch("a test", (10, 10), np.float32)
-    again = numpy_blocks.scratch("a test", (3, 5), np.float64)
+    first = numpy_memory.scratch("a test", (10, 10), np.float32)
+    again = numpy_memory.scratch("a test", (3, 5), np.float64)
     assert np.shares_memory(first, again)
     assert again.shape == (3, 5)
-    assert not np.shares_memory(first, numpy_blocks.scratch("another", (3, 5), np.float64))
+    assert not np.shares_memory(first, numpy_memory.scratch("another", (3, 5), np.float64))
 
 
 def test_results_are_not_in_reused_memory(version: str) -> None:

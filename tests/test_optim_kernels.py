@@ -22,7 +22,7 @@ from optim_table import (
 
 import xpnn
 import xpnn.kernels.numpy
-from xpnn import Tensor, ops, optim
+from xpnn import Tensor, ops, optim, parallel
 from xpnn.errors import ShapeError
 from xpnn.kernels import numpy_optim
 
@@ -35,7 +35,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(numpy_optim, "_BLOCK", 64)
     monkeypatch.setattr(numpy_optim, "_SMALL", 8)
     monkeypatch.setattr(numpy_optim, "_SHARED", 256)
-    monkeypatch.setattr(numpy_optim, "_threads", lambda: 2)
+    monkeypatch.setattr(parallel, "get_num_threads", lambda: 2)
     return
 
 
@@ -134,14 +134,14 @@ def test_two_threads_and_blocks_give_the_same_bits(monkeypatch: pytest.MonkeyPat
         return values(params)
 
     alone = run()
-    monkeypatch.setattr(numpy_optim, "_threads", lambda: 2)
+    monkeypatch.setattr(parallel, "get_num_threads", lambda: 2)
     monkeypatch.setattr(numpy_optim, "_SHARED", 1)
     monkeypatch.setattr(numpy_optim, "_BLOCK", 10_000)
     assert_same(run(), alone)
 
 
 def test_a_thread_has_the_error_state_of_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(numpy_optim, "_threads", lambda: 2)
+    monkeypatch.setattr(parallel, "get_num_threads", lambda: 2)
     monkeypatch.setattr(numpy_optim, "_SHARED", 1)
     w = Tensor(np.ones(2**19, np.float32))
     huge = np.full(2**19, 1e30, np.float32)
@@ -149,31 +149,6 @@ def test_a_thread_has_the_error_state_of_its_caller(monkeypatch: pytest.MonkeyPa
         optim.Adam().update([w], [huge])
     with np.errstate(over="raise"), pytest.raises(FloatingPointError):
         optim.Adam().update([w], [huge])
-
-
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({"XPNN_NUM_THREADS": "1"}, 1),
-        ({"OMP_NUM_THREADS": "1"}, 1),
-        ({"XPNN_NUM_THREADS": "2", "OMP_NUM_THREADS": "1"}, 2),
-        ({"XPNN_NUM_THREADS": "64"}, 2),
-        ({"XPNN_NUM_THREADS": "0"}, 1),
-        ({"XPNN_NUM_THREADS": "many"}, 2),
-        ({}, 2),
-    ],
-)
-def test_number_of_threads(
-    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: int
-) -> None:
-    monkeypatch.delenv("XPNN_NUM_THREADS", raising=False)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(numpy_optim, "_cpus", lambda: 4)
-    for key, value in environment.items():
-        monkeypatch.setenv(key, value)
-    numpy_optim._threads.cache_clear()
-    assert numpy_optim._threads() == expected
-    numpy_optim._threads.cache_clear()
 
 
 def test_a_class_with_its_own_rule_does_not_inherit_the_kernel() -> None:

@@ -40,6 +40,8 @@ from xpnn.backend import (
     to_numpy,
 )
 from xpnn.layers import functional_call
+from xpnn.memory import free_memory, memory_stats
+from xpnn.parallel import get_num_threads, num_threads, set_num_threads
 from xpnn.random import get_rng, set_rng, set_seed
 from xpnn.training import Model, Sequential, load, pretrain
 
@@ -59,18 +61,22 @@ __all__ = [
     "data",
     "datasets",
     "device",
+    "free_memory",
     "functional",
     "functional_call",
     "get_device",
     "get_dtype",
+    "get_num_threads",
     "get_rng",
     "grad",
     "initializers",
     "layers",
     "load",
     "losses",
+    "memory_stats",
     "metrics",
     "no_grad",
+    "num_threads",
     "ops",
     "optim",
     "plot",
@@ -78,6 +84,7 @@ __all__ = [
     "search",
     "set_device",
     "set_dtype",
+    "set_num_threads",
     "set_rng",
     "set_seed",
     "to_device",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from xpnn.kernels.numpy_conv import conv2d, conv2d_accepts, conv2d_vjp
+from xpnn.kernels.numpy_memory import free_memory, memory_stats
 from xpnn.kernels.numpy_neural import (
     dropout,
     dropout_vjp,
@@ -42,11 +43,13 @@ __all__ = [
     "conv2d_vjp",
     "dropout",
     "dropout_vjp",
+    "free_memory",
     "linear",
     "linear_vjp",
     "max_pool2d",
     "max_pool2d_accepts",
     "max_pool2d_vjp",
+    "memory_stats",
     "relu",
     "relu_vjp",
     "sgd_update",

@@ -1,38 +1,15 @@
-"""What the window kernels for NumPy share: reused memory, blocks that fit a cache, clipped taps."""
+"""What the window kernels for NumPy share: blocks that fit a cache, clipped taps."""
 
 from __future__ import annotations
 
-import math
-import threading
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
-__all__ = ["blocks", "clipped", "scratch", "window_outputs"]
+__all__ = ["blocks", "clipped", "window_outputs"]
 
 Array = Any
 Pair = tuple[int, int]
 Pairs = tuple[Pair, ...]
-
-_memory = threading.local()
-_KEPT_BYTES = 1 << 25
-
-
-def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> Array:
-    """Return an array of any content, in memory that calls of one thread use again and again.
-
-    New memory costs a page fault every 4 kB, half the time of an operation on it. What is larger
-    than 32 MB is not kept.
-    """
-    dtype = np.dtype(dtype)
-    size = math.prod(shape) * dtype.itemsize
-    if size > _KEPT_BYTES:
-        return np.empty(shape, dtype)
-    kept = _memory.__dict__.get(name)
-    if kept is None or kept.size < size:
-        kept = _memory.__dict__[name] = np.empty(size, np.uint8)
-    return kept[:size].view(dtype).reshape(shape)
 
 
 def blocks(n: int, rows: int, row_size: int, target: int) -> Iterator[tuple[int, int, int, int]]:

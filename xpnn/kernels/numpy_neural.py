@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.kernels.numpy_products import product
+
 __all__ = [
     "dropout",
     "dropout_vjp",
@@ -31,7 +33,7 @@ _FEW = 64  # rows
 
 def linear(xp: Any, x: Array, weight: Array, bias: Array | None) -> Array:
     rows = x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-    y = _times_transposed(rows, weight.T) if _lies_across(weight) else rows @ weight
+    y = _times_transposed(rows, weight.T) if _lies_across(weight) else product(rows, weight)
     if bias is not None:
         y = np.add(y, bias, out=y if y.dtype == np.result_type(y, bias) else None)
     return y if x.ndim == 2 else y.reshape(*x.shape[:-1], weight.shape[1])
@@ -47,10 +49,10 @@ def linear_vjp(
     across = _lies_across(weight)
     dx = dw = None
     if needs[0]:
-        dx = g_rows @ weight.T if across else _times_transposed(g_rows, weight)
+        dx = product(g_rows, weight.T) if across else _times_transposed(g_rows, weight)
         dx = dx.reshape(x.shape)
     if needs[1]:  # in the order of the weight's elements, as it is added to what lies like that
-        dw = (g_rows.T @ rows).T if across else rows.T @ g_rows
+        dw = product(g_rows.T, rows).T if across else product(rows.T, g_rows)
     # A product with ones adds up columns twice as fast as sum(axis=0).
     db = np.ones(len(g_rows), g.dtype) @ g_rows if needs[2] else None
     return dx, dw, db
@@ -64,7 +66,7 @@ def _lies_across(weight: Array) -> bool:
 def _times_transposed(rows: Array, weight: Array) -> Array:
     """Return ``rows @ weight.T``, for which BLAS needs up to twice the time if rows are few."""
     if len(rows) > _FEW:
-        return rows @ weight.T
+        return product(rows, weight.T)
     return np.ascontiguousarray((weight @ rows.T).T)
 
 

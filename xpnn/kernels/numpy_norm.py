@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.kernels.numpy_blocks import scratch
+from xpnn.kernels.numpy_memory import empty, scratch
 
 __all__ = ["batch_norm", "batch_norm_accepts", "batch_norm_vjp"]
 
@@ -88,7 +88,7 @@ def batch_norm(
     offset = (around - mean) * factor
     if shift is not None:
         offset = offset + shift
-    y = np.empty(x.shape, x.dtype)
+    y = empty(x.shape, x.dtype)
     y_rows = y.reshape(rows.shape)
     center, factors, offsets = (np.tile(v.astype(x.dtype), tile) for v in (around, factor, offset))
     for at in _blocks(*rows.shape):
@@ -140,7 +140,7 @@ def batch_norm_vjp(
             slope = slope - 2.0 * g_var / places
         level = level + slope * rounded
         factors, slopes, levels = (np.tile(v.astype(x.dtype), tile) for v in (factor, slope, level))
-        dx = np.empty(x.shape, x.dtype)
+        dx = empty(x.shape, x.dtype)
         dx_rows = dx.reshape(rows.shape)
         for at in _blocks(*rows.shape):
             block = dx_rows[at]

@@ -1,9 +1,9 @@
-"""The optimizers' steps in NumPy: in place, in blocks that stay in the cache, on two threads.
+"""The optimizers' steps in NumPy: in place, in blocks that stay in the cache, on all threads.
 
 A step is a dozen passes over each array. Made block by block with preallocated scratch, all but the
 first find their data in the cache. Small arrays are packed: their states lie side by side in one
 flat array, so that the passes are made once for all of them. Large ones are shared out, block by
-block, to whichever of two threads is free; ``XPNN_NUM_THREADS=1`` keeps to one.
+block, to whichever thread is free.
 
 The interface is that of every library's optimizer kernels:
 
@@ -18,19 +18,18 @@ parameters it is) and the hyperparameters are Python scalars. Returned are the n
 
 from __future__ import annotations
 
-import contextvars
 import functools
 import math
 import operator
-import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import count, pairwise
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy import add, divide, maximum, multiply, sqrt, subtract
+
+from xpnn import parallel
 
 __all__ = ["adam_update", "sgd_update"]
 
@@ -183,7 +182,8 @@ def _sweep(
         for low, high in pairwise(p.size * j // parts for j in range(parts + 1)):
             blocks.append([x[low:high] for x in arrays])
         new[i] = out
-    _share(functools.partial(_large, change, l2, keep), blocks)
+    worth = sum(block[0].size for block in blocks) >= _SHARED
+    parallel.share(functools.partial(_large, change, l2, keep), blocks, worth)
     return new
 
 
@@ -276,7 +276,7 @@ def _packed(
     return new
 
 
-# --------------------------------------------------------------------------------- the threads
+# --------------------------------------------------------------------------------- scratch
 
 _thread = threading.local()
 
@@ -288,53 +288,3 @@ def _scratch(dtype: Any, size: int) -> Array:
         rows = np.empty((2, max(size, _BLOCK)), dtype)
         setattr(_thread, dtype.name, rows)
     return rows[:, :size]
-
-
-def _cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-@functools.cache
-def _threads() -> int:
-    """Return how many threads to use: at most two, at most the CPUs and what the user allows."""
-    for name in ("XPNN_NUM_THREADS", "OMP_NUM_THREADS"):
-        allowed = os.environ.get(name, "")
-        if allowed.isdecimal():
-            return max(1, min(2, _cpus(), int(allowed)))
-    return min(2, _cpus())
-
-
-@functools.cache
-def _helper() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1, thread_name_prefix="xpnn-optim")
-
-
-if hasattr(os, "register_at_fork"):  # the helper's thread does not live on in a child
-    os.register_at_fork(after_in_child=_helper.cache_clear)
-
-
-def _share(work: Callable[[Any], None], blocks: list[list[Array]]) -> None:
-    """Call ``work`` on every block; a free thread takes the next: a busy core delays little."""
-    if _threads() < 2 or len(blocks) < 2 or sum(b[0].size for b in blocks) < _SHARED:
-        _all(work, blocks)
-        return
-    ticket = count().__next__  # atomic
-
-    def take() -> None:
-        while (i := ticket()) < len(blocks):
-            work(blocks[i])
-
-    # In a copy of the context: NumPy's errstate counts there too.
-    other = _helper().submit(contextvars.copy_context().run, take)
-    try:
-        take()
-    finally:
-        if not other.cancel():
-            other.result()
-
-
-def _all(work: Callable[[Any], None], blocks: Iterable[list[Array]]) -> None:
-    for block in blocks:
-        work(block)

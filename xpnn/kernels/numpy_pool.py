@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.kernels.numpy_blocks import Pair, Pairs, clipped, scratch
+from xpnn.kernels.numpy_blocks import Pair, Pairs, clipped
+from xpnn.kernels.numpy_memory import empty, scratch
 
 __all__ = [
     "avg_pool2d",
@@ -121,7 +122,7 @@ def _forward(
 
     Rows of an image first, which are long runs, and then the columns of what is left.
     """
-    y = np.empty((x.shape[0], *outputs, x.shape[3]), x.dtype)
+    y = empty((x.shape[0], *outputs, x.shape[3]), x.dtype)
     for images in _images(x.shape):
         x_block, y_block = x[images], y[images]
         rows = scratch("rows", (len(x_block), outputs[0], *x.shape[2:]), x.dtype)
@@ -152,7 +153,7 @@ def max_pool2d_vjp(
     outputs = y.shape[1:3]
     taps = _taps(x.shape, outputs, pool, stride, padding)
     tiles = _tiles(x.shape, outputs, pool, stride, padding)
-    dx = np.empty(x.shape, x.dtype) if tiles else np.zeros(x.shape, x.dtype)
+    dx = empty(x.shape, x.dtype) if tiles else np.zeros(x.shape, x.dtype)
     for images in _images(x.shape):
         x_block, y_block, g_block, dx_block = x[images], y[images], g[images], dx[images]
         free = scratch("free", y_block.shape, np.bool_)  # windows that have not met their maximum
@@ -208,7 +209,7 @@ def avg_pool2d_vjp(
     shares = None
     if mode == "average":
         shares = _shares(x, outputs, pool, stride, padding, count_include_pad)
-    dx = np.empty(x.shape, x.dtype)
+    dx = empty(x.shape, x.dtype)
     for images in _images(x.shape):
         block = dx[images]
         part = g[images]

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any, ClassVar
 
+from xpnn import parallel
 from xpnn.backend import ArrayWrapper, array_namespace
 from xpnn.errors import DeviceError, DTypeError, GraphError, ShapeError
 from xpnn.optim.clipping import CLIPS, clipped
@@ -197,6 +198,7 @@ class Optimizer(Saveable):
                 param.grad = None
         if hasattr(model, "after_update"):
             model.after_update()
+        parallel.begin_step()
 
     def update(self, params: Any, grads: Any) -> None:
         """Update parameters with given gradients; all are checked before the first is changed.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from xpnn import backend, ops, optim, random
+from xpnn import backend, ops, optim, parallel, random
 from xpnn.autograd.tensor import Tensor
 from xpnn.autograd.transforms import no_grad
 from xpnn.backend import unwrap
@@ -134,6 +134,7 @@ class Trainable(Layer):
         return predictions
 
     def _outputs(self, x: Any) -> Any:
+        parallel.begin_step()
         return self(*x) if isinstance(x, tuple) else self(x)
 
     def _look_at(self, batch: Batch, targets: Any) -> None:

@@ -1,0 +1,229 @@
+"""One number of threads for BLAS and for the pool, and work shared out to it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import assert_close
+
+import xpnn
+from xpnn import layers, optim, parallel
+from xpnn.errors import ConfigError
+from xpnn.kernels import numpy_products
+from xpnn.kernels.numpy_products import product
+from xpnn.parallel import blas_alone, share
+
+
+def blas_threads() -> list[int]:
+    return [library.get_num_threads() for library in blas_alone.libraries]
+
+
+@pytest.fixture(autouse=True)
+def _two_threads() -> Any:
+    parallel.begin_step()
+    with xpnn.num_threads(2):
+        yield
+    parallel.begin_step()
+
+
+# ------------------------------------------------------------------------------ the number
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"XPNN_NUM_THREADS": "1"}, 1),
+        ({"OMP_NUM_THREADS": "1"}, 1),
+        ({"OPENBLAS_NUM_THREADS": "3"}, 3),
+        ({"XPNN_NUM_THREADS": "2", "OMP_NUM_THREADS": "1"}, 2),
+        ({"XPNN_NUM_THREADS": "0"}, 1),
+        ({"XPNN_NUM_THREADS": "many"}, 4),
+        ({}, 4),
+    ],
+)
+def test_the_environment_says_how_many(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: int
+) -> None:
+    for name in parallel._VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(parallel, "_cpus", lambda: 4)
+    monkeypatch.setattr(parallel, "_chosen", None)
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    parallel._default.cache_clear()
+    assert xpnn.get_num_threads() == expected
+    parallel._default.cache_clear()
+
+
+def test_one_number_for_blas_and_the_pool_is_given_back() -> None:
+    before = blas_threads()
+    with xpnn.num_threads(1):
+        assert xpnn.get_num_threads() == 1
+        assert set(blas_threads()) == {1}
+        with xpnn.num_threads(2):
+            assert set(blas_threads()) == {2}
+        assert set(blas_threads()) == {1}
+    assert xpnn.get_num_threads() == 2
+    assert blas_threads() == before
+    with pytest.raises(ZeroDivisionError), xpnn.num_threads(1):
+        _ = 1 / 0
+    assert xpnn.get_num_threads() == 2
+
+
+def test_none_is_what_was_at_first() -> None:
+    first = blas_alone._first
+    xpnn.set_num_threads(1)
+    xpnn.set_num_threads(None)
+    assert xpnn.get_num_threads() == parallel._default()
+    assert blas_threads() == first
+    xpnn.set_num_threads(np.int64(1))
+    assert type(xpnn.get_num_threads()) is int
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5, "2", True])
+def test_other_numbers_are_errors(n: Any) -> None:
+    with pytest.raises(ConfigError, match="expected a whole number, at least 1, or None"):
+        xpnn.set_num_threads(n)
+    assert xpnn.get_num_threads() == 2
+
+
+def test_blas_keeps_to_one_thread_until_the_last_context_ends() -> None:
+    before = blas_threads()
+    with blas_alone:
+        with blas_alone:
+            assert set(blas_threads()) == {1}
+        assert set(blas_threads()) == {1}
+        xpnn.set_num_threads(3)  # counts afterwards
+        assert set(blas_threads()) == {1}
+    assert set(blas_threads()) == {3}
+    xpnn.set_num_threads(2)
+    assert blas_threads() == before
+
+
+# ---------------------------------------------------------------------------------- the pool
+
+
+def test_every_item_is_worked_on_once_and_by_several_threads() -> None:
+    done: list[int] = []
+    threads = set()
+
+    def work(i: int) -> None:
+        threads.add(threading.get_ident())
+        done.append(i)
+        time.sleep(0.002)
+        assert set(blas_threads()) == {1}
+
+    share(work, range(20))
+    assert sorted(done) == list(range(20))
+    assert len(threads) == 2
+    assert parallel.pool_in_use()
+
+
+def test_one_thread_or_one_item_needs_no_pool() -> None:
+    threads = []
+    with xpnn.num_threads(1):
+        share(lambda i: threads.append(threading.get_ident()), range(3))
+    share(lambda i: threads.append(threading.get_ident()), [0])
+    share(lambda i: threads.append(threading.get_ident()), [])
+    assert threads == [threading.get_ident()] * 4
+    assert not parallel.pool_in_use()
+
+
+def test_an_error_reaches_the_caller_and_the_pool_goes_on() -> None:
+    def work(i: int) -> None:
+        if i == 7:
+            msg = "seven"
+            raise ValueError(msg)
+        time.sleep(0.001)
+
+    before = blas_threads()
+    for _ in range(3):
+        with pytest.raises(ValueError, match="seven"):
+            share(work, range(8))
+    assert blas_threads() == before
+    test_every_item_is_worked_on_once_and_by_several_threads()
+
+
+def test_work_within_work_stays_in_its_thread() -> None:
+    pairs = set()
+
+    def outer(i: int) -> None:
+        def inner(j: int) -> None:
+            pairs.add((i, threading.get_ident()))
+
+        share(inner, range(4))
+        time.sleep(0.002)
+
+    share(outer, range(6))
+    assert len(pairs) == 6
+
+
+def test_threads_see_the_context_of_the_caller() -> None:
+    x = np.full(8, 1e30, np.float32)
+
+    def work(i: int) -> None:
+        time.sleep(0.002)
+        np.multiply(x, x)
+
+    with np.errstate(over="ignore"):
+        share(work, range(6))
+    with np.errstate(over="raise"), pytest.raises(FloatingPointError):
+        share(work, range(6))
+
+
+def test_many_callers_share_one_pool() -> None:
+    sums = np.zeros(4)
+
+    def caller(k: int) -> None:
+        parts = np.zeros(50)
+        share(lambda i: parts.__setitem__(i, i), range(50))
+        sums[k] = parts.sum()
+
+    threads = [threading.Thread(target=caller, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sums.tolist() == [sum(range(50))] * 4
+
+
+# --------------------------------------------------------------------------------- products
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 4, 5), (300, 70, 20), (20, 70, 300), (97, 1, 101), (0, 3, 2), (2, 0, 3)]
+)
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("across", [False, True])
+def test_a_product_is_the_same_from_the_pool(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int], pooled: bool, across: bool
+) -> None:
+    monkeypatch.setattr(numpy_products, "_ALONE", 8)
+    monkeypatch.setattr(numpy_products, "_SHARED", 1000)
+    if pooled:
+        share(lambda i: None, range(2))
+    n, k, m = shape
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((k, n)).T if across else rng.standard_normal((n, k))
+    b = rng.standard_normal((m, k)).T if across else rng.standard_normal((k, m))
+    out = np.empty((n, m))
+    assert product(a, b, out) is out
+    assert_close(out, np.einsum("ij,jk->ik", a, b), 1e-12, 1e-12)
+    assert np.array_equal(product(a, b), out)
+
+
+def test_a_step_begins_with_all_threads_for_blas() -> None:
+    """What a kernel shared out in one step does not change the bits of the next."""
+    share(lambda i: None, range(2))
+    model = xpnn.Sequential([layers.Dense(3)])
+    model.compile("mse", optim.SGD(0.1))
+    x = np.ones((4, 2), np.float32)
+    model.predict(x)
+    assert not parallel.pool_in_use()
+    share(lambda i: None, range(2))
+    model.train_step(xpnn.data.Batch(x, np.ones((4, 3), np.float32)))
+    assert not parallel.pool_in_use()
