@@ -286,7 +286,6 @@ def test_lines_that_cannot_be_read(arguments: list[str], message: str, capsys: A
     assert len(err.splitlines()) == 1
 
 
-@pytest.mark.filterwarnings("ignore:.*encountered")
 def test_a_run_that_fails_on_the_way_has_exit_status_1(capsys: Any, monkeypatch: Any) -> None:
     assert main(["train", "mlp", "--lr", "1e30", *SMALL]) == 1
     err = capsys.readouterr().err

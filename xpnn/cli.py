@@ -6,6 +6,7 @@ import argparse
 import inspect
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,6 +29,7 @@ _FOLDER = """\
 files in the folder:
   model.safetensors      weights and architecture; xpnn.load reads it
   history.json, .csv     loss and metrics of every epoch
+  running.csv            the same, while a run goes on, and of one that failed
   checkpoint-*           with --checkpoint-every: the whole run, the last two
   *.png                  curves, confusions, filters, ..., where matplotlib is installed
 
@@ -79,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--dtype", default="float32", help="float16, float32 or float64; default: float32"
     )
-    train.add_argument("--out", type=Path, metavar="DIR", help="default: runs/NAME")
+    train.add_argument("--out", metavar="DIR", help="default: runs/NAME")
     train.add_argument(
         "--checkpoint-every", type=int, metavar="STEPS",
         help="write the whole run down every so many steps",
@@ -119,22 +121,25 @@ def _train(options: argparse.Namespace) -> int:
     pairs = [pair for several in options.set for pair in several]
     if options.lr is not None:
         pairs.append(f"lr={options.lr}")
-    folder = Path("runs") / recipe.name if options.out is None else options.out
-    found = zoo.train(
-        recipe.name,
-        data=options.data,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        settings=zoo.parse(recipe, pairs),
-        seed=options.seed,
-        out=folder,
-        checkpoint_every=options.checkpoint_every,
-        resume=options.resume,
-        overwrite=options.overwrite,
-        verbose=options.verbose,
-        started=_started(recipe) if options.verbose else None,
-    )
-    _report(found, folder, options)
+    folder = f"runs/{recipe.name}" if options.out is None else options.out
+    with warnings.catch_warnings():
+        # A loss that becomes no number is an error, which says more.
+        warnings.filterwarnings("ignore", ".*encountered", RuntimeWarning)
+        found = zoo.train(
+            recipe.name,
+            data=options.data,
+            epochs=options.epochs,
+            batch_size=options.batch_size,
+            settings=zoo.parse(recipe, pairs),
+            seed=options.seed,
+            out=folder,
+            checkpoint_every=options.checkpoint_every,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            verbose=options.verbose,
+            started=_started(recipe) if options.verbose else None,
+        )
+    _report(found, Path(folder))
     return 130 if found.interrupted else 0
 
 
@@ -152,7 +157,7 @@ def _started(recipe: zoo.Recipe) -> Callable[[zoo.Splits, int, int], None]:
     return started
 
 
-def _report(found: zoo.Outcome, folder: Path, options: argparse.Namespace) -> None:
+def _report(found: zoo.Outcome, folder: Path) -> None:
     verb = "interrupted after" if found.interrupted else "trained in"
     line = f"{verb} {found.seconds:.1f} s: {found.history.epochs} epochs, {found.steps:,} steps"
     if found.best_epoch is not None:
@@ -167,12 +172,13 @@ def _report(found: zoo.Outcome, folder: Path, options: argparse.Namespace) -> No
     if scores:
         print("test " + ", ".join(f"{name} {value}" for name, value in scores.items()))
     if not found.files:
+        print(f"nothing was written to {folder}")
         return
     print(f"in {folder}: {', '.join(path.name for path in found.files)}")
     if found.note:
         print(found.note)
     if found.interrupted:
-        if options.checkpoint_every is not None:
+        if any(path.name.startswith("checkpoint-") for path in found.files):
             print("the same line with --resume goes on")
         return
     print(f"load the model with xpnn.load({str(folder / 'model.safetensors')!r})")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnn import backend, random
-from xpnn.callbacks import Callback, Checkpoint, CSVLogger, IterationPatience, JSONLogger
+from xpnn.callbacks import Callback, IterationPatience
 from xpnn.callbacks.base import grows
 from xpnn.callbacks.checkpoint import checkpoints_in
 from xpnn.data import Batch, Batches
@@ -19,14 +19,12 @@ from xpnn.optim.config import whole
 from xpnn.training import History
 from xpnn.training.pretraining import pretrain
 from xpnn.zoo.data import Splits
+from xpnn.zoo.files import Files, checked
 from xpnn.zoo.pictures import draw
 from xpnn.zoo.recipe import Recipe, get
 from xpnn.zoo.settings import check_settings
 
 __all__ = ["Outcome", "train"]
-
-_FILES = ("model.safetensors", "history.json", "history.csv")
-_PICTURES = ("curves", "confusion", "filters", "reconstructions", "samples")
 
 
 @dataclass
@@ -128,15 +126,16 @@ def train(
         Arguments of the builder; ``pretrain_<name>`` for pre-training; ``patience``.
     seed : int
     out : path, optional
-        A folder for model, history, checkpoints and pictures, made if it is not there. None: only
-        what is returned.
+        A folder for model, history, checkpoints and pictures, made if it is not there. Those of an
+        earlier run are replaced when this one ends; if it fails they stay. None: only what is
+        returned.
     checkpoint_every : int, optional
         After how many steps the run is written to a checkpoint.
     resume : bool
         Go on from the newest checkpoint in ``out``, if there is one, with the data, seed and
         settings of then. More epochs are another run where the learning rate falls over all.
     overwrite : bool
-        Whether checkpoints of another run in ``out`` may be deleted.
+        Whether checkpoints of another run in ``out`` are deleted, once the first step is done.
     verbose : {0, 1, 2}
         As for ``fit``.
     started : callable, optional
@@ -170,15 +169,23 @@ def train(
     batch_size = whole(name, "batch_size", size, 1)
     if checkpoint_every is not None:
         whole(name, "checkpoint_every", checkpoint_every, 1)
-    folder = None if out is None else _folder(Path(out), resume, overwrite)
+    folder = None if out is None else checked(out, resume, overwrite)
     if folder is None and (checkpoint_every is not None or resume):
         msg = f"{name}: checkpoints need a folder, 'out'."
         raise ConfigError(msg)
 
     own, greedy, patience = _apart(recipe, settings)
     data = recipe.dataset if data is None else data
-    asked = _Watch(network=name, data=data, seed=seed, **{**recipe.settings, **settings})
-    callbacks = [asked, *_callbacks(recipe, folder, patience, checkpoint_every)]
+    asked = _Watch(
+        network=name, data=data, seed=seed, dtype=backend.get_dtype().name,
+        **{**recipe.settings, **settings},
+    )  # fmt: skip
+    callbacks: list[Callback] = [asked]
+    if patience is not None:
+        callbacks.append(IterationPatience(recipe.monitor, patience=patience))
+    files = None if folder is None else Files(folder, checkpoint_every, overwrite)
+    if files is not None:
+        callbacks.append(files)
 
     # All that draws random numbers comes in this order, in every run.
     random.set_seed(seed)
@@ -214,8 +221,15 @@ def train(
     found.seconds = time.perf_counter() - begin
     if not found.interrupted:
         found.scores = (recipe.score or _measured)(model, splits)
-    if folder is not None:
-        _write(found, folder)
+    if files is not None and files.begun:
+        found.files = files.results(model, found.history)
+        if not found.interrupted:
+            try:
+                found.files += draw(
+                    recipe, model, splits, found.history, files.folder, "accuracy" in found.scores
+                )
+            except MissingLibraryError as error:
+                found.note = f"without pictures: {error}"
     return found
 
 
@@ -229,35 +243,6 @@ def _build(model: Any, x: Any, batch_size: int) -> None:
     model.build_on(Batch(first))
 
 
-def _folder(folder: Path, resume: bool, overwrite: bool) -> Path:
-    """Return a folder that can be written to; delete old checkpoints if that is allowed."""
-    if resume and overwrite:
-        msg = "'resume' goes on with the checkpoints that 'overwrite' would delete. Give one."
-        raise ConfigError(msg)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        msg = f"'out' must be a folder, or one that can be made: {folder}: {error.strerror}."
-        raise ConfigError(msg) from error
-    if not os.access(folder, os.W_OK):
-        msg = f"'out' must be a folder that can be written to, got {folder}."
-        raise ConfigError(msg)
-    old = checkpoints_in(folder)
-    if old and not (resume or overwrite):
-        msg = (
-            f"{folder} holds checkpoints of another run, such as {old[-1].name}. Go on with it by"
-            " --resume, delete them by --overwrite, or name another folder."
-        )
-        raise ConfigError(msg)
-    if overwrite:
-        for path in old:
-            path.unlink()
-    for name in (*_FILES, *(f"{name}.png" for name in _PICTURES)):
-        for path in folder.glob(f"{name}.*.part"):  # a process was killed while it wrote
-            path.unlink(missing_ok=True)
-    return folder
-
-
 def _apart(
     recipe: Recipe, settings: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any] | None, int | None]:
@@ -269,19 +254,6 @@ def _apart(
         return own, None, patience
     greedy = {name.removeprefix("pretrain_"): every[name] for name in every.keys() - own.keys()}
     return own, greedy, patience
-
-
-def _callbacks(
-    recipe: Recipe, folder: Path | None, patience: int | None, every: int | None
-) -> list[Any]:
-    found: list[Any] = []
-    if folder is not None:
-        found += [CSVLogger(folder / "history.csv"), JSONLogger(folder / "history.json")]
-    if patience is not None:
-        found.append(IterationPatience(recipe.monitor, patience=patience))
-    if folder is not None and every is not None:
-        found.append(Checkpoint(folder, every=every, best=False))
-    return found
 
 
 def _best(history: History, monitor: str) -> int | None:
@@ -299,25 +271,3 @@ def _measured(model: Any, splits: Splits) -> dict[str, float]:
     if "accuracy" in found:
         found["error"] = 1.0 - found["accuracy"]
     return found
-
-
-def _write(found: Outcome, folder: Path) -> None:
-    """Write model and pictures; list them and what was written on the way."""
-    if found.model.parameters():
-        found.model.save(folder / "model.safetensors")
-    if not found.interrupted:
-        try:
-            draw(
-                found.recipe,
-                found.model,
-                found.splits,
-                found.history,
-                folder,
-                classifies="accuracy" in found.scores,
-            )
-        except MissingLibraryError as error:
-            found.note = f"without pictures: {error}"
-    names = [*_FILES, *(path.name for path in checkpoints_in(folder))]
-    if not found.interrupted and not found.note:
-        names += [f"{name}.png" for name in _PICTURES]
-    found.files = [folder / name for name in names if (folder / name).is_file()]
