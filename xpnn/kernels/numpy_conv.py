@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.kernels import fast, numpy_im2col
 from xpnn.kernels.numpy_blocks import Pair, Pairs, window_outputs
 from xpnn.kernels.numpy_depthwise import depthwise, depthwise_vjp
-from xpnn.kernels.numpy_im2col import Window, convolve, input_gradient, weight_gradient
+from xpnn.kernels.numpy_im2col import Window
 from xpnn.kernels.numpy_memory import empty
 
 __all__ = ["conv2d", "conv2d_accepts", "conv2d_vjp"]
@@ -57,7 +58,8 @@ def conv2d(
         return y
     for ins, outs, w in _groups(weight, groups):
         part = None if bias is None else bias[outs]
-        convolve(x[..., ins], w, part, y[..., outs], window)
+        seen, out = x[..., ins], y[..., outs]
+        _way(seen, w, out, window).convolve(seen, w, part, out, window)
     return y
 
 
@@ -85,9 +87,12 @@ def conv2d_vjp(
         for ins, outs, w in _groups(weight, groups):
             g_part = g[..., outs]
             if dx is not None:
-                input_gradient(g_part, w, dx[..., ins], window)
+                to = dx[..., ins]
+                _way(g_part, w, to, window).input_gradient(g_part, w, to, window)
             if dw is not None:
-                part, sums = weight_gradient(g_part, x[..., ins], w, window)
+                seen = x[..., ins]
+                way = _way(seen, w, g_part, window)
+                part, sums = way.weight_gradient(g_part, seen, w, window)
                 dw[..., outs] = _diagonal(part, channels)
                 db = np.empty(features, x.dtype) if db is None else db
                 db[outs] = sums
@@ -95,6 +100,15 @@ def conv2d_vjp(
         n, h, w, o = g.shape
         db = g.reshape(n * h, w * o).sum(axis=0).reshape(w, o).sum(axis=0)
     return dx, dw, db if needs[2] else None
+
+
+def _way(source: Array, weight: Array, target: Array, window: Window) -> Any:
+    """Return the module that has the fastest way from one array of images to another."""
+    if fast.is_on():
+        winograd = fast.compiled("xpnn.kernels.numba_winograd")
+        if winograd.accepts(source, weight, target, window):
+            return winograd
+    return numpy_im2col
 
 
 def _groups(weight: Array, groups: int) -> Iterator[tuple[slice, slice, Array]]:

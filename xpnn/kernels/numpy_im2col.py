@@ -42,6 +42,15 @@ class Window(NamedTuple):
         outputs = window_outputs(x.shape[1:3], kernel, stride, padding, dilation)
         return cls(kernel, outputs, stride, padding, dilation)  # type: ignore[arg-type]
 
+    def turned(self, size: Pair) -> Window:
+        """Return the window by which the gradient of images of that size is a convolution."""
+        axes = zip(self.kernel, self.outputs, self.padding, self.dilation, size, strict=True)
+        around = []
+        for k, m, (before, _), d, n in axes:
+            reach = d * (k - 1)
+            around.append((reach - before, n + before - m))
+        return Window(self.kernel, size, (1, 1), (around[0], around[1]), self.dilation)
+
     @property
     def is_pointwise(self) -> bool:
         """Whether it sees the pixels one by one, all of them."""
@@ -166,23 +175,16 @@ def input_gradient(g: Array, weight: Array, dx: Array, window: Window) -> None:
     Without a stride it is the convolution of g with the kernel turned by 180 degrees, unless most
     of that would be padding. Otherwise a product a tap, added to what the tap saw.
     """
-    kh, kw, c, o = weight.shape
+    c, o = weight.shape[2:]
     (height, width), (rows, columns) = dx.shape[1:3], window.outputs
-    around = tuple(
-        (d * (k - 1) - before, size + before - m)
-        for d, k, (before, _), size, m in zip(
-            window.dilation, window.kernel, window.padding, (height, width), window.outputs,
-            strict=True,
-        )
-    )  # fmt: skip
+    back = window.turned((height, width))
     if (
         window.stride == (1, 1)
-        and min(around[0] + around[1]) >= 0
+        and min(back.padding[0] + back.padding[1]) >= 0
         and 4 * height * width <= 5 * rows * columns
         and (min(c, o) > _FEW_CHANNELS or window.is_pointwise)
     ):
         turned = np.ascontiguousarray(weight[::-1, ::-1].transpose(0, 1, 3, 2))
-        back = Window.over(g, (kh, kw), (1, 1), around, window.dilation)
         convolve(g, turned, None, dx, back)
         return
     dx[...] = 0
