@@ -658,3 +658,52 @@ def test_all_callbacks_clean_up_though_one_fails() -> None:
     with pytest.raises(RuntimeError, match="cannot end"):
         network().fit(x, y, callbacks=[Bad(), Good()])
     assert ended == ["good"]
+
+
+# ------------------------------------------------------------------------------------ precision
+
+
+def halves(loss: Any = "mse") -> Any:
+    """Return a model in float16 that predicts 0, and learns slowly."""
+    xpnn.set_dtype("float16")
+    model = xpnn.Sequential([layers.Dense(1, weight_init="zeros")])
+    model.compile(loss, optim.SGD(1e-4), metrics=["mean_absolute_error"])
+    return model
+
+
+def test_means_of_float16_are_taken_with_more_digits() -> None:
+    x, y = np.zeros((4096, 1)), np.full((4096, 1), 100.0)
+    model = halves()
+    history = model.fit(x, y, batch_size=256, validation_data=(x, y), shuffle=False)
+    assert history["loss"] == pytest.approx([1e4], rel=0.01)
+    assert history["val_loss"] == pytest.approx([1e4], rel=0.01)
+    assert model.evaluate(x, y)["mean_absolute_error"] == pytest.approx(100, rel=0.01)
+
+
+def test_weights_of_float16_models_may_be_large() -> None:
+    x, y = np.zeros((512, 1)), np.full((512, 1), 2.0)
+    y[::2] = 4.0
+    w = np.where(y[:, 0] == 4.0, 3e5, 1e5)
+    model = halves()
+    found = model.evaluate(x, y, sample_weight=w)
+    assert found["loss"] == pytest.approx((3 * 16 + 4) / 4)
+    history = model.fit(x, y, sample_weight=w, batch_size=64, accumulate=4)
+    assert history["loss"] == pytest.approx([13.0], rel=0.01)
+
+
+def test_gathered_gradients_of_float16_do_not_overflow() -> None:
+    x, y = np.ones((256, 1)), np.full((256, 1), 200.0)  # gradients of -400, of 256 examples
+    small, large = halves(), halves()
+    small.fit(x, y, batch_size=64, accumulate=4, shuffle=False)
+    large.fit(x, y, batch_size=256, shuffle=False)
+    assert_near(small, large, rtol=1e-3)
+    assert to_numpy(small[0].weight)[0, 0] == pytest.approx(0.04, rel=1e-2)
+
+
+def test_sums_are_not_accumulated() -> None:
+    x, y = problem()
+    for loss in (("cross_entropy", {"reduction": "sum"}), ["mse", ("mae", {"reduction": "sum"})]):
+        model = network()
+        model.compile(loss)
+        with pytest.raises(ConfigError, match=r"'accumulate' gathers means, and .* is a sum"):
+            model.fit(x, y, accumulate=2)

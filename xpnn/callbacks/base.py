@@ -22,6 +22,7 @@ class Callback:
     on_validation_step(run, n)   after every batch of validation data, the n-th of its pass
     on_validation_end(run, v)    after validation data was measured, before what follows it
     on_epoch_end(run, values)    with the means of the epoch: floats, with ``val_`` on validation
+    on_interrupt(run)            when Ctrl-C ends training, after the last step that is done
     on_error(run, error)         when something was raised; returns True if training just ends
     on_train_end(run)            at the end, however it came about
     ============================ ==================================================================
@@ -66,6 +67,9 @@ class Callback:
 
     def on_epoch_end(self, run: Any, values: dict[str, float]) -> None:
         """See the means of an epoch, with ``val_`` for those on validation data."""
+
+    def on_interrupt(self, run: Any) -> None:
+        """See a run that Ctrl-C ends, between two steps."""
 
     def on_error(self, run: Any, error: Exception) -> bool:
         """See what was raised; return True if it is dealt with, and training ends quietly."""

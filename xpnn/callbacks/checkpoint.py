@@ -129,7 +129,7 @@ class Checkpoint(Callback):
                 path.unlink(missing_ok=True)
 
     def on_step_end(self, run: Any, values: dict[str, Any]) -> None:
-        if run.interrupted or (self.every is not None and run.step % self.every == 0):
+        if self.every is not None and run.step % self.every == 0:
             self._write(run)
 
     def on_validation_end(self, run: Any, values: dict[str, float]) -> None:
@@ -139,7 +139,11 @@ class Checkpoint(Callback):
     def on_epoch_end(self, run: Any, values: dict[str, float]) -> None:
         if not self.monitor.startswith("val_"):
             self._look(run, values)
-        if self.every is None or run.interrupted:
+        if self.every is None:
+            self._write(run)
+
+    def on_interrupt(self, run: Any) -> None:
+        if run.step:  # else there is nothing to go on from
             self._write(run)
 
     def _look(self, run: Any, values: dict[str, float]) -> None:

@@ -58,6 +58,8 @@ def prepared(
             " gradients cannot be accumulated. Leave 'accumulate' at 1."
         )
         raise ConfigError(msg)
+    if accumulate > 1 and model.criterion is not None:
+        model.criterion.refuse_sums()
     place = model._place()
     if prefetch is None:
         # Where data and model share memory a thread would only compete for the processor.

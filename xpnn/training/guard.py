@@ -28,7 +28,8 @@ class Guard:
 
     def before(self, step: int) -> None:
         """Copy the state now and then; it is good once its own loss turns out finite."""
-        if step % _SNAPSHOT_EVERY == 0 and self.candidate is None:
+        due = self.good is None or step % _SNAPSHOT_EVERY == 0  # a resumed run begins anywhere
+        if due and self.candidate is None:
             optimizers = {name: o.state_dict() for name, o in self.model.optimizers.items()}
             self.candidate = (step, (snapshot(self.model), optimizers))
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from xpnn import io
 from xpnn.errors import ConfigError, DataError
+from xpnn.training.precision import widened
 
 __all__ = ["History", "Means"]
 
@@ -29,6 +30,8 @@ class History(Mapping[str, list[float]]):
         The steps of the optimizer that were done at the end of every epoch.
     validations : list of dict
         What validation within epochs measured, with the ``step`` at which it did.
+    interrupted : bool
+        Whether Ctrl-C ended the run; its last epoch then may be one of fewer steps.
 
     Examples
     --------
@@ -44,6 +47,7 @@ class History(Mapping[str, list[float]]):
         self.epochs = 0
         self.steps: list[int | None] = []
         self.validations: list[dict[str, float]] = []
+        self.interrupted = False
 
     def append(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Add the values of one epoch; a value that is missing, or was before, is NaN there."""
@@ -70,7 +74,7 @@ class History(Mapping[str, list[float]]):
         self.history.setdefault(name, [math.nan] * self.epochs)[-1] = value
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
-        """Write the history to a file, atomically: an object of all attributes by name.
+        """Write the history to a file, atomically: an object of what was measured by name.
 
         JSON has no numbers that are not finite: they become ``null``.
 
@@ -182,7 +186,7 @@ class Means:
         weight = examples if weight is None else weight
         self.weight = self.weight + weight
         for name, value in values.items():
-            part = value * (weight if _is_loss(name) else examples)
+            part = widened(value) * (weight if _is_loss(name) else examples)
             self.sums[name] = part if name not in self.sums else self.sums[name] + part
 
     def count(self, name: str) -> Any:

@@ -14,6 +14,7 @@ from xpnn.autograd.transforms import no_grad
 from xpnn.backend import array_namespace, unwrap
 from xpnn.data import Batch
 from xpnn.training.history import History, Means
+from xpnn.training.precision import widened
 from xpnn.training.run import Run
 from xpnn.training.sources import Source
 
@@ -23,21 +24,27 @@ __all__ = ["measure", "train"]
 def train(run: Run) -> History:
     """Train for the epochs of a run and return the history."""
     begun: list[Any] = []
+    run.model.zero_grad()  # of a loop of the user's own
     try:
-        for callback in run.callbacks:
-            begun.append(callback)
-            callback.on_train_begin(run)
-        with _interrupts(run):
-            # A run that was stopped within an epoch, and resumed there, has yet to end it.
-            while run.epoch < run.epochs and not run.interrupted and (run.batch or not run.stop):
-                _epoch(run)
+        with closing(run.source):
+            for callback in run.callbacks:
+                begun.append(callback)
+                callback.on_train_begin(run)
+            with _interrupts(run):
+                # A run that was stopped within an epoch, and resumed there, has yet to end it.
+                while run.epoch < run.epochs and (run.batch or not run.stop):
+                    _epoch(run)
+                    if run.interrupted:
+                        _cut_short(run)
+                        break
     except KeyboardInterrupt:  # a second one, or one that came to no main thread
         run.stop = run.interrupted = True
     except Exception as error:
         if not run.deal_with(error):
             raise
     finally:
-        run.source.close()
+        run.history.interrupted = run.interrupted
+        run.model.zero_grad()  # of batches that were to be one step
         _end(run, begun)
     return run.history
 
@@ -55,6 +62,8 @@ def _epoch(run: Run) -> None:
     model = run.model.train()
     run.epoch_ended = False
     run.call("on_epoch_begin")
+    if run.stop and not run.batch:
+        return
     with closing(_steps(run)) as steps:
         for values, loss in steps if not run.stop else ():
             for optimizer in model.optimizers.values():
@@ -68,10 +77,9 @@ def _epoch(run: Run) -> None:
             if run.stop:
                 break
     run.guard.finish()
-    values = run.means.read()
     if run.interrupted:
-        run.history.append(values, run.step)
         return
+    values = run.means.read()
     if run.validation is not None:
         values |= _validate(run)
     for optimizer in model.optimizers.values():
@@ -81,6 +89,13 @@ def _epoch(run: Run) -> None:
     run.call("on_epoch_end", values)
     run.epoch += 1
     run.batch, run.means, run.epoch_ended = 0, Means(), False
+
+
+def _cut_short(run: Run) -> None:
+    """Let a run that was interrupted be written down, and count what there is of its epoch."""
+    run.call("on_interrupt")
+    if run.batch:
+        run.history.append(run.means.read(), run.step)
 
 
 def _steps(run: Run) -> Generator[tuple[dict[str, Any], Any], None, None]:
@@ -114,16 +129,26 @@ class _Accumulated:
 
     .. math:: g = \frac{\sum_b n_b\, g_b}{\sum_b n_b}
 
-    with n the examples of a batch or, if they have weights, the sum of those.
+    with n the examples of a batch or, if they have weights, the sum of those. The loss is a mean.
     """
 
     def __init__(self, model: Any) -> None:
         self.model = model
+        self._begin()
+
+    def _begin(self) -> None:
         self.batches, self._means = 0, Means()
+        self._sums: dict[int, Any] = {}  # by the place of a parameter
 
     def add(self, batch: Batch, weight: Any) -> dict[str, Any]:
         """Add the gradients of a batch; return what is reported of it."""
-        values = self.model.add_gradients(batch, batch.examples if weight is None else weight)
+        values = self.model.add_gradients(batch)
+        n = batch.examples if weight is None else weight
+        for i, p in enumerate(self.model.parameters()):
+            if p.grad is not None:
+                part = widened(p.grad.data) * n
+                self._sums[i] = self._sums[i] + part if i in self._sums else part
+                p.grad = None
         self._means.add(values, batch.examples, weight)
         self.batches += 1
         return values
@@ -132,12 +157,12 @@ class _Accumulated:
         """Take the step, and start anew."""
         means = self._means
         total = _divisor(means.weight)
-        for p in self.model.parameters():
-            if p.grad is not None:
-                p.grad = p.grad / total
+        for i, p in enumerate(self.model.parameters()):
+            if i in self._sums:
+                p.grad = self._sums[i] / total
         self.model.optimizer.step(self.model)
         values = {name: x / _divisor(means.count(name)) for name, x in means.sums.items()}
-        self.batches, self._means = 0, Means()
+        self._begin()
         return values
 
 

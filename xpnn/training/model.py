@@ -103,7 +103,7 @@ class Model(Saveable, Trainable):
             Weights by label, multiplied with those of the examples.
         accumulate : int
             From how many batches the gradients are gathered for one step: that of one batch of all
-            their examples.
+            their examples, if the loss is a mean over them, and no layer looks at the whole batch.
         prefetch : int, optional
             How many batches a thread prepares and moves ahead. By default 2 where the model is on
             another device than the host, else none.
@@ -120,7 +120,8 @@ class Model(Saveable, Trainable):
         -------
         History
             The means of every epoch: ``loss``, the metrics, and both with ``val_``. Ctrl-C ends the
-            run after the current step, and the history is returned; a second one acts at once.
+            run after the current step, and the history is returned, with ``interrupted`` True; a
+            second one acts at once.
 
         Raises
         ------

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from xpnn import losses, metrics
 from xpnn.backend import array_namespace, unwrap
 from xpnn.errors import ConfigError, DataError, ShapeError
+from xpnn.training.precision import widened
 
 __all__ = ["Objective", "named_metrics", "refuse_missing_targets"]
 
@@ -116,6 +117,17 @@ class Objective:
             targets = targets if isinstance(targets, (tuple, list)) else (targets,)
         return list(zip(self.parts, predictions, targets, strict=True))
 
+    def refuse_sums(self) -> None:
+        """Raise an error for a loss that is a sum, as sums of batches have no mean to be taken."""
+        for part in self.parts:
+            if _opened(part.loss)[1].get("reduction") == "sum":
+                msg = (
+                    f"fit: 'accumulate' gathers means, and {metrics.name_of(part.loss)} is a sum."
+                    " Leave its reduction='sum' out, and multiply the learning rate by the"
+                    " examples of a step."
+                )
+                raise ConfigError(msg)
+
     def check(self, targets: tuple[Any, ...], predictions: Any) -> None:
         """Look at all targets once, before a run; the predictions are those of some batch."""
         if len(self.parts) == 1 and not self.parts[0].name:
@@ -128,6 +140,7 @@ class Objective:
 
 def _weighted(values: Any, weight: Any, reduction: str) -> Any:
     """Return the weighted mean (or sum) of the values of a loss; 0 if no example has a weight."""
+    values = widened(values)
     xp = array_namespace(unwrap(values))
     shape, found = tuple(values.shape), tuple(weight.shape)
     if found != shape[: len(found)]:
@@ -146,11 +159,7 @@ def _weighted(values: Any, weight: Any, reduction: str) -> Any:
 
 def _unreduced(loss: Any) -> tuple[Any, str]:
     """Return a loss that gives its values one by one, and how it would have reduced them."""
-    name = metrics.name_of(loss)
-    inner: Any = loss
-    options: dict[str, Any] = {}
-    while isinstance(inner, functools.partial):
-        inner, options = inner.func, {**inner.keywords, **options}
+    name, (inner, options) = metrics.name_of(loss), _opened(loss)
     try:
         takes = "reduction" in inspect.signature(inner).parameters
     except (TypeError, ValueError):
@@ -174,6 +183,14 @@ def _unreduced(loss: Any) -> tuple[Any, str]:
         )
         raise ConfigError(msg)
     return functools.partial(loss, reduction="none"), options.get("reduction", "mean")
+
+
+def _opened(loss: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the function of a loss, and the arguments that were given with it."""
+    options: dict[str, Any] = {}
+    while isinstance(loss, functools.partial):
+        loss, options = loss.func, {**loss.keywords, **options}
+    return loss, options
 
 
 # ------------------------------------------------------------------------------- what is given

@@ -134,7 +134,7 @@ def pretrain(
         histories: dict[str, History] = {}
         for stage, name, n in stages:
             stage.look(few)
-            watch, shown = _Watch(), _progress(f"{stage.title}: ", verbose)
+            shown = _progress(f"{stage.title}: ", verbose)
             own = callbacks(name) if callable(callbacks) else callbacks
             if isinstance(own, Callback):
                 msg = f"pretrain: 'callbacks' must be a list of Callback objects, got {own!r}."
@@ -145,9 +145,9 @@ def pretrain(
                 batch_size=batch_size,
                 shuffle=shuffle,
                 validation_data=None if validation_data is None else (validation_data, None),
-                callbacks=[watch, *own, *shown],
+                callbacks=[*own, *shown],
             )
-            if watch.interrupted:
+            if histories[name].interrupted:
                 break
     finally:
         model.train(before[0][1])  # also what was built meanwhile
@@ -177,15 +177,13 @@ class _Stage(Model):
         return loss if penalty is None else loss + penalty, self.layer.measures(*x)
 
     def learn(self, x: Any, **options: Any) -> History:
-        """Train the layer; afterwards it is in prediction mode and without gradients."""
-        self.layer.zero_grad()
+        """Train the layer; afterwards it is in prediction mode."""
         try:
             return self.fit(x, **options, verbose=0)
         except NonFiniteError as error:
             msg = f"pretrain: {self.title}: {error}"
             raise NonFiniteError(msg) from None
         finally:
-            self.layer.zero_grad()
             self.eval()
 
     def look(self, few: tuple[Any, ...]) -> None:
@@ -207,15 +205,6 @@ class _Stage(Model):
                     f" to {high:.4g}. Scale the data to [0, 1]. {cure}"
                 )
                 raise DataError(msg)
-
-
-class _Watch(Callback):
-    """Notes whether a run was interrupted."""
-
-    interrupted = False
-
-    def on_train_end(self, run: Any) -> None:
-        self.interrupted = run.interrupted
 
 
 def _progress(title: str, verbose: int) -> list[Callback]:

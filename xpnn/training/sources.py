@@ -9,9 +9,11 @@ from contextvars import Context, copy_context
 from typing import Any
 
 from xpnn import random
+from xpnn._dtypes import as_dtype
 from xpnn.data import Batch, Batches, as_arrays, prefetched
 from xpnn.data.batches import moved
 from xpnn.errors import DataError
+from xpnn.training.precision import widened
 
 __all__ = ["Source", "as_batch", "is_data", "of_arrays", "of_batches"]
 
@@ -57,6 +59,7 @@ class Source:
         self._pass: Any = None
         self._opened: dict[str, Any] | None = None  # state of the random stream at the last opening
         self._taken = 0
+        self._held: list[Batch] = []  # drawn already, for its shapes, and not taken yet
         self._restored = False
 
     # ----------------------------------------------------------------------------- passes
@@ -79,9 +82,12 @@ class Source:
 
     def close(self) -> None:
         """End the pass, and the thread that draws ahead."""
-        if self._pass is not None:
-            self._pass.close()
-        self._pass = None
+        opened, self._pass, self._held = self._pass, None, []
+        if opened is not None:
+            opened.close()
+
+    def _next(self) -> Any:
+        return self._held.pop() if self._held else next(self._pass, _END)
 
     def epoch(self, done: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, of which ``done`` were taken before."""
@@ -89,7 +95,7 @@ class Source:
             self._open()
         self._restored = False
         while self.steps is None or done < self.steps:
-            batch = next(self._pass, _END)
+            batch = self._next()
             if batch is not _END:
                 self._taken += 1
                 done += 1
@@ -110,11 +116,11 @@ class Source:
             if self._pass is None:
                 self._open()
                 self._restored = True
-            batch = next(self._pass, _END)
+            batch = self._next()
             if batch is _END:
                 msg = "fit: there is no batch left, to learn the shapes of the data from."
                 raise DataError(msg)
-            self._pass = itertools.chain([batch], self._pass)
+            self._held = [batch]
             return batch
         context = copy_context()
         context.run(random.set_rng, rng.spawn())
@@ -168,25 +174,34 @@ def of_arrays(
 ) -> Source:
     """Return the source of batches cut from arrays."""
     present = [part is not None for part in data]
-    batches = Batches(
-        *(part for part in data if part is not None),
-        batch_size=batch_size, shuffle=shuffle, device=device, dtype=dtype,
-    )  # fmt: skip
+    given = (part for part in data if part is not None)
+    batches = Batches(*given, batch_size=batch_size, shuffle=shuffle)
 
     def begin(start: int) -> Iterator[Batch]:
         cut = batches.pass_from(start)
-        return (Batch(*_spread(parts, present)) for parts in cut)
+        return (_placed(Batch(*_spread(parts, present)), device, dtype) for parts in cut)
 
     source = Source(begin, batches=len(batches), steps=steps, prefetch=prefetch)
     if data.y is not None:
         source.targets = batches.arrays[1]
     source.fingerprint |= {
+        "dtype": _name_of(dtype),
         "examples": batches.examples,
         "batch_size": batch_size,
         "shuffle": bool(shuffle),
         "weights": data.weight is not None,
     }
     return source
+
+
+def _placed(batch: Batch, device: Any, dtype: Any) -> Batch:
+    """Return a batch where it is needed; its weights may be larger than float16 can tell."""
+    x, y = (moved(part, device, dtype) for part in (batch.x, batch.y))
+    return Batch(x, y, widened(moved(batch.weight, device)))
+
+
+def _name_of(dtype: Any) -> str | None:
+    return None if dtype is None else as_dtype(dtype).name
 
 
 def _spread(parts: tuple[Any, ...], present: list[bool]) -> Iterator[Any]:
@@ -225,11 +240,13 @@ def of_batches(
         batch = as_batch(item)
         if weigh is not None:
             batch = weigh(batch)
-        return Batch(*(moved(part, device, dtype) for part in batch))
+        return _placed(batch, device, dtype)
 
     length = len(given) if hasattr(given, "__len__") else None
     lasting = not isinstance(given, Iterator)
-    return Source(begin, batches=length, steps=steps, prefetch=prefetch, lasting=lasting)
+    source = Source(begin, batches=length, steps=steps, prefetch=prefetch, lasting=lasting)
+    source.fingerprint["dtype"] = _name_of(dtype)
+    return source
 
 
 def as_batch(item: Any) -> Batch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from xpnn import backend, ops, optim, parallel, random
+from xpnn import backend, optim, parallel, random
 from xpnn.autograd.tensor import Tensor
 from xpnn.autograd.transforms import no_grad
 from xpnn.backend import unwrap
@@ -82,8 +82,8 @@ class Trainable(Layer):
         penalty = self.penalties()
         return loss if penalty is None else loss + penalty, values
 
-    def add_gradients(self, batch: Batch, factor: Any = None) -> dict[str, Any]:
-        """Add the gradients of the objective on a batch, times a factor, to those there are.
+    def add_gradients(self, batch: Batch) -> dict[str, Any]:
+        """Add the gradients of the objective on a batch to those there are.
 
         Returns
         -------
@@ -103,11 +103,7 @@ class Trainable(Layer):
                 " the mean, as with reduction='mean'."
             )
             raise ShapeError(msg)
-        if factor is None:
-            loss.backward()
-        else:
-            with no_grad():
-                loss.backward(ops.ones_like(loss.data) * factor)
+        loss.backward()
         return {"loss": unwrap(loss), **{name: unwrap(value) for name, value in values.items()}}
 
     def train_step(self, batch: Batch) -> dict[str, Any]:
