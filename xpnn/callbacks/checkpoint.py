@@ -109,9 +109,10 @@ class Checkpoint(Callback):
         self.monitor, self.write_best, self.overwrite = monitor, best, overwrite
         self.sign = 1 if grows(monitor, mode, "Checkpoint") else -1
         self.best = -math.inf
+        self._written = 0  # the step of the last checkpoint; before the first there is nothing new
 
     def on_train_begin(self, run: Any) -> None:
-        there = checkpoints_in(self.folder)
+        there, self._written = checkpoints_in(self.folder), run.step
         if not run.resumed:
             self.best = -math.inf
             if there and not self.overwrite:
@@ -129,7 +130,7 @@ class Checkpoint(Callback):
                 path.unlink(missing_ok=True)
 
     def on_step_end(self, run: Any, values: dict[str, Any]) -> None:
-        if self.every is not None and run.step % self.every == 0:
+        if run.interrupted or (self.every is not None and run.step % self.every == 0):
             self._write(run)
 
     def on_validation_end(self, run: Any, values: dict[str, float]) -> None:
@@ -143,7 +144,7 @@ class Checkpoint(Callback):
             self._write(run)
 
     def on_interrupt(self, run: Any) -> None:
-        if run.step:  # else there is nothing to go on from
+        if run.step != self._written:  # it came when this callback had seen the step
             self._write(run)
 
     def _look(self, run: Any, values: dict[str, float]) -> None:
@@ -154,6 +155,7 @@ class Checkpoint(Callback):
 
     def _write(self, run: Any) -> None:
         run.write(self.folder / f"checkpoint-{run.step:08d}.safetensors")
+        self._written = run.step
         for path in checkpoints_in(self.folder)[: -self.keep]:
             path.unlink(missing_ok=True)
 
