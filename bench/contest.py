@@ -5,127 +5,252 @@ its competitor. A bench is a dictionary of functions, each of which prepares a c
 returns what is to be timed::
 
     if __name__ == "__main__":
-        main(__doc__, {"xpnn": xpnn_step, "torch": torch_step}, baseline="torch")
+        main(__doc__, {"xpnn": xpnn_step, "torch": torch_step})
 
-A contestant whose library is missing raises ImportError when it is prepared, and is left out.
+or a dictionary of such dictionaries, one a workload. A function imports what it measures: neither
+this module nor a bench does at its top, for a process starts with the peak of the memory of the
+process that started it. A contestant whose library is missing is left out.
+
+Everybody has the same number of threads: by the variables of OpenMP and of the BLAS libraries, by
+``torch.set_num_threads``, and by NPROC, from which JAX takes the size of its pools. JAX has threads
+besides that wait most of the time, and thinc's own BLAS is built with one thread: those stay.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import json
 import os
-import platform
+import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["main"]
+import report
+import targets
 
-RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("numpy", "torch", "jax", "thinc", "autograd", "numba", "cupy-cuda13x")
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+__all__ = ["Contestant", "alone_and_fast", "main"]
 
+LIBRARIES = ("torch", "jax", "thinc", "autograd", "numba", "cupy")
+THREADS = (
+    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"),
+    *("BLIS_NUM_THREADS", "NUMBA_NUM_THREADS", "XPNN_NUM_THREADS", "NPROC"),
+)
+UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
 
-def main(doc: str | None, contestants: dict[str, Callable[[], Any]], *, baseline: str) -> None:
-    """Run a bench from the command line."""
-    parser = argparse.ArgumentParser(description=(doc or "").strip().splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.5, help="of one contestant in a round")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--save", action="store_true", help=f"write {RESULTS.name}/NAME.json")
-    parser.add_argument("--only", nargs="*", help="contestants to run")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.child:
-        _child(contestants[options.child], options.seconds, options.threads)
-        return
-    chosen = [name for name in contestants if not options.only or name in options.only]
-    times = _rounds(chosen, options)
-    report = _report(times, baseline, options)
-    _print(report, baseline)
-    if options.save:
-        RESULTS.mkdir(exist_ok=True)
-        path = RESULTS / f"{Path(sys.argv[0]).stem}.json"
-        path.write_text(json.dumps(report, indent=2) + "\n")
+Prepare = Callable[[], Callable[[], Any]]
 
 
-def _rounds(names: list[str], options: Any) -> dict[str, list[float]]:
-    times: dict[str, list[float]] = {}
-    environment = dict(os.environ) | dict.fromkeys(THREAD_VARIABLES, str(options.threads))
-    missing: set[str] = set()
-    for _ in range(options.rounds):
-        for name in names:
-            if name in missing:
-                continue
-            command = [sys.executable, sys.argv[0], "--child", name]
-            command += ["--seconds", str(options.seconds), "--threads", str(options.threads)]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True)
-            if done.returncode == 3:
-                print(f"{name}: left out, {done.stderr.strip().splitlines()[-1]}")
-                missing.add(name)
-                continue
-            if done.returncode:
-                sys.exit(f"{name} failed:\n{done.stderr}")
-            times.setdefault(name, []).append(json.loads(done.stdout.splitlines()[-1]))
-    return times
+class Contestant(NamedTuple):
+    """What is measured.
+
+    Attributes
+    ----------
+    prepare : callable
+        Returns a function without arguments, a call of which is timed.
+    environment : dict of str
+        Variables of its process.
+    work : float, optional
+        The operations of arithmetic in a call, for a rate.
+    """
+
+    prepare: Prepare
+    environment: Mapping[str, str] = {}
+    work: float | None = None
 
 
-def _child(prepare: Callable[[], Any], seconds: float, threads: int) -> None:
-    """Time one contestant: the median over calls, after a warm-up of a third of the time."""
-    try:
-        if "torch" in sys.modules or prepare.__name__.startswith("torch"):
-            import torch
-
-            torch.set_num_threads(threads)
-        call = prepare()
-    except ImportError as error:
-        print(error, file=sys.stderr)
-        sys.exit(3)
-    end = time.perf_counter() + seconds / 3
-    while time.perf_counter() < end:
-        call()
-    laps = []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(laps) < 3:
-        start = time.perf_counter()
-        call()
-        laps.append(time.perf_counter() - start)
-    print(json.dumps(statistics.median(laps)))
+Contestants = Mapping[str, Contestant | Prepare]
 
 
-def _report(times: dict[str, list[float]], baseline: str, options: Any) -> dict[str, Any]:
-    medians = {name: statistics.median(t) for name, t in times.items()}
-    base = medians.get(baseline)
+def alone_and_fast(prepare: Prepare, name: str = "xpnn") -> dict[str, Contestant]:
+    """Return xpnn twice: with NumPy alone, and with its kernels in Numba, where there are any."""
     return {
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {options.threads} threads",
-        "versions": {p: v for p in PACKAGES if (v := _version(p))},
-        "rounds": options.rounds,
-        "milliseconds": {name: 1e3 * t for name, t in medians.items()},
-        "range": {name: [1e3 * min(t), 1e3 * max(t)] for name, t in times.items()},
-        f"ratio to {baseline}": {n: t / base for n, t in medians.items()} if base else {},
+        name: Contestant(prepare, {"XPNN_FAST": "0"}),
+        f"{name}, fast": Contestant(partial(_fast, prepare), {"XPNN_FAST": "1"}),
     }
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
+def _fast(prepare: Prepare) -> Callable[[], Any]:
+    if importlib.util.find_spec("xpnn.kernels.numba") is None:
+        msg = "xpnn has no kernels in Numba"
+        raise ModuleNotFoundError(msg, name="numba")
+    importlib.import_module("numba")
+    return prepare()
+
+
+def main(
+    doc: str | None,
+    bench: Contestants | Mapping[str, Contestants],
+    *,
+    tiny: Contestants | Mapping[str, Contestants] | None = None,
+    baseline: str = "torch",
+    rounds: int = 5,
+    seconds: float = 1.5,
+    threads: int | None = None,
+) -> dict[str, Any] | None:
+    """Run a bench from the command line.
+
+    Parameters
+    ----------
+    doc : str
+        Its first line describes the bench.
+    bench : dict
+        Contestants by name; or, by the names of workloads, such dictionaries.
+    tiny : dict, optional
+        The same in sizes for a test, which ``--quick`` runs instead.
+    baseline : str
+        To whose figures the others are put in relation.
+    rounds, seconds, threads
+        What is measured if the command line says nothing else.
+
+    Returns
+    -------
+    dict
+        The report that was printed; None in the process of a contestant.
+    """
+    name = Path(sys.argv[0]).stem
+    options = _options(doc, rounds, seconds, threads)
+    if options.quick:
+        bench, options.rounds, options.seconds = tiny or bench, 1, min(options.seconds, 0.2)
+    workloads = by_workload(bench, name)
+    if options.child:
+        workload, contestant = options.child
+        print(json.dumps(_measured(workloads[workload][contestant].prepare, options.seconds)))
         return None
+    if options.only:
+        workloads = _chosen(workloads, options.only)
+    found = report.gather(_rounds(workloads, options), baseline, options)
+    report.show(found)
+    if options.save:
+        report.save(found, name)
+    if options.check and (missed := targets.missed(name, found)):
+        sys.exit("missed:\n" + "\n".join(missed))
+    return found
 
 
-def _print(report: dict[str, Any], baseline: str) -> None:
-    versions = ", ".join(f"{p} {v}" for p, v in report["versions"].items())
-    print(f"Python {report['python']}, {versions}; {report['machine']}")
-    print(f"{'':28} {'median ms':>10} {'range':>20} {'/ ' + baseline:>16}")
-    for name, value in report["milliseconds"].items():
-        low, high = report["range"][name]
-        ratio = report[f"ratio to {baseline}"].get(name)
-        shown = f"{ratio:16.2f}" if ratio else ""
-        print(f"{name:28} {value:10.3f} {low:9.3f} -{high:9.3f} {shown}")
+def _options(doc: str | None, rounds: int, seconds: float, threads: int | None) -> Any:
+    parser = argparse.ArgumentParser(description=(doc or "").strip().partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--seconds", type=float, default=seconds, help="of a contestant in a round")
+    parser.add_argument("--threads", type=int, default=threads or os.cpu_count() or 1)
+    parser.add_argument("--save", action="store_true", help=f"write {report.RESULTS.name}/")
+    parser.add_argument("--only", nargs="+", help="contestants and workloads to run")
+    parser.add_argument("--check", action="store_true", help="say which targets are missed")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.quick and (options.save or options.check):
+        parser.error("--quick measures other sizes than the table has")
+    return options
+
+
+def by_workload(bench: Any, name: str) -> dict[str, dict[str, Contestant]]:
+    nested = isinstance(next(iter(bench.values())), dict)
+    return {
+        workload: {
+            c: prepare if isinstance(prepare, Contestant) else Contestant(prepare)
+            for c, prepare in contestants.items()
+        }
+        for workload, contestants in (bench if nested else {name: bench}).items()
+    }
+
+
+def _chosen(workloads: dict[str, dict[str, Contestant]], only: list[str]) -> Any:
+    """Return what has the names that were given: of workloads, of contestants, or of both."""
+    contestants = {c for found in workloads.values() for c in found}
+    if unknown := set(only) - contestants - set(workloads):
+        names = ", ".join([*workloads, *sorted(contestants)])
+        sys.exit(f"--only: there is no {', '.join(sorted(unknown))}; there are {names}")
+    rows, names = set(only) & set(workloads) or set(workloads), set(only) & contestants
+    chosen = {
+        workload: {c: v for c, v in found.items() if c in (names or contestants)}
+        for workload, found in workloads.items()
+        if workload in rows
+    }
+    return {workload: found for workload, found in chosen.items() if found}
+
+
+# ---------------------------------------------------------------------------- measuring
+
+
+def _rounds(workloads: dict[str, dict[str, Contestant]], options: Any) -> dict[str, Any]:
+    """Return what every contestant measured in every round, by workload and name."""
+    found: dict[str, Any] = {w: {c: [] for c in workloads[w]} for w in workloads}
+    missing: set[str] = set()
+    for i in range(options.rounds):
+        for workload, contestants in workloads.items():
+            for name, contestant in contestants.items():
+                if (workload, name) in missing:
+                    continue
+                result = _run(workload, name, contestant, options)
+                if isinstance(result, str):
+                    print(f"{workload}, {name}: left out, {result}", file=sys.stderr)
+                    missing.add((workload, name))
+                    continue
+                found[workload][name].append(result | {"work": contestant.work})
+        print(f"round {i + 1} of {options.rounds} done", file=sys.stderr)
+    return {w: {c: laps for c, laps in rows.items() if laps} for w, rows in found.items()}
+
+
+def _run(workload: str, name: str, contestant: Contestant, options: Any) -> dict[str, Any] | str:
+    """Return what a contestant measured in a process of its own, or why it is left out."""
+    command = [sys.executable, sys.argv[0], "--child", workload, name]
+    command += ["--seconds", str(options.seconds)] + ["--quick"] * options.quick
+    root = str(Path(__file__).parents[1])
+    environment = {
+        **os.environ,
+        **dict.fromkeys(THREADS, str(options.threads)),
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
+        **contestant.environment,
+    }
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode == 3:
+        return done.stderr.strip().splitlines()[-1]
+    if done.returncode:
+        sys.exit(f"{workload}, {name} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _measured(prepare: Prepare, seconds: float) -> dict[str, float]:
+    """Return the median seconds of a call, after a warm-up of a third of the time; and memory."""
+    try:
+        call = prepare()
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in LIBRARIES:
+            raise
+        print(error, file=sys.stderr)
+        sys.exit(3)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    before = _peak()
+    first = _lap(call)  # compiles, where that is done
+    end = time.perf_counter() + seconds / 3
+    while time.perf_counter() < end:
+        call()
+    laps: list[float] = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(laps) < 3:
+        laps.append(_lap(call))
+    peak = _peak()
+    return {
+        "seconds": statistics.median(laps), "first": first, "peak": peak, "rise": peak - before,
+    }  # fmt: skip
+
+
+def _lap(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _peak() -> float:
+    """Return the largest resident memory of this process so far, in megabytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT / 1e6

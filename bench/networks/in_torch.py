@@ -1,0 +1,199 @@
+"""The networks in PyTorch, as people write them; ``compiled`` is torch.compile of the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from networks.problems import Problem
+
+__all__ = [
+    *("conv3x3", "conv_stack", "embedding", "gru", "lenet5", "lenet5_model", "lstm", "mlp"),
+    *("mlp_model", "rnn", "transformer"),
+]
+
+
+def _fill(parameter: Any, value: Any) -> None:
+    with torch.no_grad():
+        parameter.copy_(torch.from_numpy(np.ascontiguousarray(value)))
+
+
+def _dense(layer: Any, weight: Any, bias: Any) -> Any:
+    _fill(layer.weight, weight.T)
+    _fill(layer.bias, bias)
+    return layer
+
+
+def _linear(weight: Any, bias: Any) -> Any:
+    return _dense(nn.Linear(*weight.shape), weight, bias)
+
+
+def _flat(weight: Any, bias: Any, channels: int) -> Any:
+    """Return a linear layer behind nn.Flatten, for which channels come first."""
+    side = int((weight.shape[0] // channels) ** 0.5)
+    there = weight.reshape(side, side, channels, -1).transpose(2, 0, 1, 3)
+    return _linear(there.reshape(weight.shape), bias)
+
+
+def _conv(weight: Any, bias: Any = None, padding: int = 0) -> Any:
+    size, _, n_in, n_out = weight.shape
+    layer = nn.Conv2d(n_in, n_out, size, padding=padding, bias=bias is not None)
+    _fill(layer.weight, weight.transpose(3, 2, 0, 1))
+    if bias is not None:
+        _fill(layer.bias, bias)
+    return layer
+
+
+def _images(x: Any, channels_last: bool) -> Any:
+    """Return images (N, C, H, W), in memory as PyTorch has them by default, or channels last."""
+    there = torch.from_numpy(x).permute(0, 3, 1, 2)
+    return there if channels_last else there.contiguous()
+
+
+def _classifier(
+    model: Any, problem: Problem, *,
+    fused: bool = False, compiled: bool = False, channels_last: bool = False,
+) -> Any:  # fmt: skip
+    """Return a training step of a classifier."""
+    images = problem.x.ndim == 4
+    x = _images(problem.x, channels_last) if images else torch.from_numpy(problem.x)
+    y = torch.from_numpy(problem.y)
+    if channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=fused)
+    if compiled:
+        model = torch.compile(model)
+
+    def step() -> Any:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
+def _layer(
+    layer: Any, x: Any, dy: Any, *,
+    update: bool = True, fused: bool = False, compiled: bool = False,
+) -> Any:  # fmt: skip
+    """Return a step of a layer: output, gradients of input and weights, and the update."""
+    x = x.requires_grad_(x.dtype.is_floating_point)
+    optimizer = torch.optim.Adam(layer.parameters(), 1e-3, fused=fused)
+    run = torch.compile(layer) if compiled else layer
+
+    def step() -> Any:
+        optimizer.zero_grad()
+        x.grad = None
+        y = run(x)
+        y = y[0] if isinstance(y, tuple) else y
+        y.backward(dy)
+        if update:
+            optimizer.step()
+        return (y, x.grad) if x.requires_grad else y
+
+    return step
+
+
+def mlp_model(problem: Problem) -> Any:
+    """Return the perceptron."""
+    parts: list[Any] = []
+    for weight, bias in zip(problem.weights[::2], problem.weights[1::2], strict=True):
+        parts += [_linear(weight, bias), nn.ReLU()]
+    return nn.Sequential(*parts[:-1])
+
+
+def mlp(problem: Problem, **options: Any) -> Any:
+    """Prepare a step of the perceptron."""
+    return _classifier(mlp_model(problem), problem, **options)
+
+
+def lenet5_model(problem: Problem) -> Any:
+    """Return LeNet-5."""
+    w = problem.weights
+    return nn.Sequential(
+        _conv(w[0], w[1], padding=2), nn.ReLU(), nn.MaxPool2d(2),
+        _conv(w[2], w[3]), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        _flat(w[4], w[5], w[2].shape[-1]), nn.ReLU(),
+        _linear(w[6], w[7]), nn.ReLU(), _linear(w[8], w[9]),
+    )  # fmt: skip
+
+
+def lenet5(problem: Problem, **options: Any) -> Any:
+    """Prepare a step of LeNet-5."""
+    return _classifier(lenet5_model(problem), problem, **options)
+
+
+def conv_stack(problem: Problem, **options: Any) -> Any:
+    """Prepare a step of the convolutions with normalization."""
+    parts: list[Any] = []
+    for i, kernel in enumerate(problem.weights[:9:3]):
+        channels = kernel.shape[-1]
+        parts += [_conv(kernel, padding=1), nn.BatchNorm2d(channels), nn.ReLU()]
+        parts += [nn.MaxPool2d(2)] if i else []
+    out = _flat(*problem.weights[9:], channels)
+    return _classifier(nn.Sequential(*parts, nn.Flatten(), out), problem, **options)
+
+
+def conv3x3(problem: Problem, *, channels_last: bool = False, **options: Any) -> Any:
+    """Prepare forward and backward of a convolution."""
+    layer = _conv(*problem.weights, padding=1)
+    if channels_last:
+        layer = layer.to(memory_format=torch.channels_last)
+    x, dy = (_images(a, channels_last) for a in (problem.x, problem.y))
+    return _layer(layer, x, dy, update=False, **options)
+
+
+def _recurrent(kind: Any, problem: Problem, **options: Any) -> Any:
+    w, u, bias, *inner = problem.weights
+    layer = kind(w.shape[0], u.shape[0], batch_first=True)
+    _fill(layer.weight_ih_l0, w.T)
+    _fill(layer.weight_hh_l0, u.T)
+    _fill(layer.bias_ih_l0, bias)
+    zeros = np.zeros(bias.size - sum(b.size for b in inner), np.float32)
+    _fill(layer.bias_hh_l0, np.concatenate([zeros, *inner]))
+    return _layer(layer, torch.from_numpy(problem.x), torch.from_numpy(problem.y), **options)
+
+
+def rnn(problem: Problem, **options: Any) -> Any:
+    """Prepare a step of an RNN layer, which has a second bias here."""
+    return _recurrent(nn.RNN, problem, **options)
+
+
+def gru(problem: Problem, **options: Any) -> Any:
+    """Prepare a step of a GRU layer, which has three inner biases here."""
+    return _recurrent(nn.GRU, problem, **options)
+
+
+def lstm(problem: Problem, **options: Any) -> Any:
+    """Prepare a step of an LSTM layer, which has a second bias here."""
+    return _recurrent(nn.LSTM, problem, **options)
+
+
+def transformer(problem: Problem, **options: Any) -> Any:
+    """Prepare a step of an encoder layer."""
+    w = problem.weights
+    features, hidden = w[8].shape
+    layer = nn.TransformerEncoderLayer(
+        features, problem.heads, hidden, dropout=0.0, batch_first=True
+    )
+    _fill(layer.self_attn.in_proj_weight, np.concatenate([a.T for a in w[:6:2]]))
+    _fill(layer.self_attn.in_proj_bias, np.concatenate(w[1:6:2]))
+    _dense(layer.self_attn.out_proj, *w[6:8])
+    _dense(layer.linear1, *w[8:10])
+    _dense(layer.linear2, *w[10:12])
+    for norm, (scale, shift) in ((layer.norm1, w[12:14]), (layer.norm2, w[14:16])):
+        _fill(norm.weight, scale)
+        _fill(norm.bias, shift)
+    return _layer(layer, torch.from_numpy(problem.x), torch.from_numpy(problem.y), **options)
+
+
+def embedding(problem: Problem, **options: Any) -> Any:
+    """Prepare a step of an embedding, with a dense gradient, as is the default."""
+    layer = nn.Embedding(*problem.weights[0].shape)
+    _fill(layer.weight, problem.weights[0])
+    return _layer(layer, torch.from_numpy(problem.x), torch.from_numpy(problem.y), **options)

@@ -1,0 +1,143 @@
+"""The benches: every contestant of xpnn runs, and all libraries compute the same numbers."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import usable
+
+import xpnn
+
+BENCH = Path(__file__).parent.parent / "bench"
+SCRIPTS = [
+    path.stem for path in sorted(BENCH.glob("*.py")) if "from contest import" in path.read_text()
+]
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "mlp": {"batch": 6, "sizes": (5, 8, 7, 3)},
+    "lenet5": {"batch": 3, "side": 16, "filters": (2, 3)},
+    "conv_stack": {"batch": 3, "side": 8, "channels": (4, 4, 6)},
+    "conv3x3": {"batch": 2, "side": 5, "channels": 4},
+    "rnn": {"batch": 2, "length": 4, "inputs": 3, "hidden": 5},
+    "gru": {"batch": 2, "length": 4, "inputs": 3, "hidden": 5},
+    "lstm": {"batch": 2, "length": 4, "inputs": 3, "hidden": 5},
+    "transformer": {"batch": 2, "length": 5, "features": 8, "heads": 2, "hidden": 12},
+    "embedding": {"rows": 11, "width": 4, "ids": 6},
+}
+LIBRARIES = [
+    *((library, network) for library in ("torch", "jax") for network in NETWORKS),
+    *(("thinc", "mlp"), ("autograd", "mlp"), ("autograd", "lstm")),
+]
+# PyTorch's layers have biases besides, which learn as well: only the first step is the same.
+FIRST_ONLY = ("gru", "lstm", "rnn")
+
+
+@pytest.fixture(autouse=True)
+def _modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the benches import what stands beside them, and forget it afterwards."""
+    usable("cpu")
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(str(BENCH))
+    yield
+    for name in set(sys.modules) - before:
+        if str(BENCH) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"bench_{name}", BENCH / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def by_workload(bench: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return importlib.import_module("contest").by_workload(bench, "bench")
+
+
+def run(name: str, *options: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, str(BENCH / f"{name}.py"), *options]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+# ------------------------------------------------------------------------------- scripts
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_what_is_measured_of_xpnn_runs(name: str) -> None:
+    module = load(name)
+    full, tiny = by_workload(module.FULL), by_workload(module.TINY)
+    assert {w: list(c) for w, c in full.items()} == {w: list(c) for w, c in tiny.items()}
+    ran = 0
+    for contestants in tiny.values():
+        for who, contestant in contestants.items():
+            if who.startswith("xpnn") and not who.endswith("fast"):
+                xpnn.set_seed(0)
+                contestant.prepare()()
+                ran += 1
+    assert ran
+
+
+def test_a_bench_from_the_command_line() -> None:
+    done = run("mlp_step", "--quick", "--only", "xpnn")
+    assert done.returncode == 0, done.stderr
+    assert "784-500-500-10, batch 500\n" in done.stdout
+    (row,) = [line for line in done.stdout.splitlines() if line.startswith("  xpnn ")]
+    assert "MB" in row
+    assert "\n  torch " not in done.stdout
+
+
+def test_a_bench_refuses_names_that_it_has_not() -> None:
+    done = run("mlp_step", "--quick", "--only", "theano")
+    assert "there is no theano; there are 784-500-500-10, batch 500, autograd" in done.stderr
+
+
+def test_what_is_quick_is_not_kept() -> None:
+    assert "--quick measures other sizes" in run("mlp_step", "--quick", "--save").stderr
+
+
+# ------------------------------------------------------------------------------ networks
+
+
+def results(library: str, network: str) -> list[Any]:
+    """Return what the first steps of a network return, as arrays."""
+    step = importlib.import_module("networks").step(library, network, NETWORKS[network])
+    return [step() for _ in range(1 if network in FIRST_ONLY else 3)]
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(("library", "network"), LIBRARIES)
+def test_networks_compute_the_same(library: str, network: str) -> None:
+    pytest.importorskip(library)
+    ours = [xpnn.to_numpy(a) for a in flat(results("xpnn", network))]
+    theirs = [host(a, library, network) for a in flat(results(library, network))]
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def flat(steps: list[Any]) -> list[Any]:
+    return [a for part in steps for a in (part if isinstance(part, tuple) else (part,))]
+
+
+def host(a: Any, library: str, network: str) -> Any:
+    """Return a result as an array of NumPy, with the channels last."""
+    a = np.asarray(a.detach() if library == "torch" else a)
+    return a.transpose(0, 2, 3, 1) if (library, network) == ("torch", "conv3x3") else a
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_floors_run(network: str) -> None:
+    importlib.import_module("networks").step("floors", network, NETWORKS[network])()
