@@ -625,7 +625,7 @@ def test_recipe_of_words(tmp_path):
     ("error", "name", "content", "match"),
     [
         (ConfigError, "digits", None, "no text is called 'digits'; there is shakespeare, and"),
-        (DataError, "none.txt", None, "none.txt: expected a text in UTF-8: .*No such file"),
+        (DataError, "none.txt", None, "^none.txt: this text cannot be read: No such file or dir"),
         (DataError, "latin.txt", "\xe9".encode("latin-1"), "expected a text in UTF-8"),
         (DataError, "short.txt", b"to be or not to be", "short.txt: too short to learn from, 6"),
     ],

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ from xpnn.search import (
     Range,
     Setting,
     Uniform,
+    identity,
 )
+from xpnn.search.identity import looks
 from xpnn.training import History
 
 SPACE = {"a": [1, 2, 3], "b": [0.0, 0.5]}
@@ -462,6 +465,16 @@ def test_callbacks_are_copied_for_every_trial() -> None:
         ({"lr": 0.1}, {"resume": "folder"}, r"no argument 'resume' is known"),
         ({"lr": 0.1}, {"validation_data": iter([])}, "an iterator can be gone through once"),
         ({"epochs": [1, 2]}, {"epochs": 2}, "'epochs' is a hyperparameter, and given as well"),
+        *(
+            ({"lr": 0.1}, {"validation_split": 0.5, "callbacks": given}, message)
+            for given, message in [
+                (xpnn.callbacks.EarlyStopping(), "'callbacks' must be a list of Callback objects"),
+                ([xpnn.callbacks.EarlyStopping], "'callbacks' must be a list of Callback objects"),
+                ([xpnn.callbacks.Checkpoint("a")], "write to 'a', by the same Checkpoint. Leave"),
+                ([xpnn.callbacks.CSVLogger("a")], "would write to 'a', by the same CSVLogger"),
+                ([xpnn.callbacks.PlotHistory("a")], "would write to 'a', by the same PlotHistory"),
+            ]
+        ),
     ],
 )
 def test_wrong_arguments_of_fit_are_refused(space: Any, options: Any, message: str) -> None:
@@ -521,7 +534,7 @@ def test_more_random_trials_go_on_in_the_same_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("search", "message"),
     [
-        (lambda p: GridSearch(bowl, {"a": [1, 2]}, mode="min", path=p), "its 'space' is"),
+        (lambda p: GridSearch(bowl, {"a": [1, 2]}, mode="min", path=p), "its 'space.a.choices' is"),
         (lambda p: GridSearch(bowl, SPACE, mode="max", path=p), "its 'mode' is 'min', here.*'max'"),
         (lambda p: GridSearch(noisy, SPACE, mode="min", path=p), "its 'function' is 'bowl'"),
         (lambda p: GridSearch(bowl, SPACE, mode="min", seed=1, path=p), "its 'seed' is 0"),
@@ -539,10 +552,50 @@ def test_so_is_that_of_other_data_or_options(tmp_path: Path) -> None:
     search = GridSearch(build, {"lr": 0.1, "hidden": 4}, path=tmp_path)
     search.fit(x, y, validation_split=0.3)
     search.fit(x, y, validation_split=0.3, verbose=0)
-    with pytest.raises(DataError, match="its 'fit' is"):
+    with pytest.raises(DataError, match=r"its 'fit\.epochs' is None, here it is 2"):
         search.fit(x, y, validation_split=0.3, epochs=2)
-    with pytest.raises(DataError, match="its 'fit' is"):
+    with pytest.raises(DataError, match=r"its 'fit\.x' is 'float32 \(40, .*'float32 \(30, "):
         search.fit(x[:30], y[:30], validation_split=0.3)
+    with pytest.raises(DataError, match=r"its 'fit\.validation_data' is None, here it is \["):
+        search.fit(x, y, validation_data=(x, y))
+
+
+@pytest.mark.parametrize("change", [lambda x: x[::-1], np.zeros_like, lambda x: x + (x == x[7])])
+def test_so_is_that_of_data_of_the_same_shape(change: Any, tmp_path: Path) -> None:
+    x, y = digits(40)
+    search = GridSearch(build, {"lr": 0.1, "hidden": 4}, path=tmp_path)
+    search.fit(x, y, validation_data=(x, y))
+    search.fit(x.copy(), y.copy(), validation_data=(x, y))
+    with pytest.raises(DataError, match=r"its 'fit.x' is 'float32 \(40, 8, 8\), checksum"):
+        search.fit(change(x), y, validation_data=(x, y))
+    with pytest.raises(DataError, match=r"its 'fit\.validation_data' is \['float32 \(40, "):
+        search.fit(x, y, validation_data=(change(x), y))
+
+
+def test_large_arrays_are_looked_at_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(0).random((50, 3))
+    whole = looks(x)
+    monkeypatch.setattr(identity, "_PIECE", 10)
+    assert looks(x) == whole
+    assert looks(np.asfortranarray(x)) == whole
+    assert looks(x[::-1]) != whole
+    assert [looks(np.asarray(1.0)), looks(np.ones((0, 3)))] == [
+        f"float64 (), checksum {zlib.crc32(np.ones(1).tobytes()):08x}",
+        "float64 (0, 3), checksum 00000000",
+    ]
+
+
+def test_a_callback_of_other_arguments_makes_another_search(tmp_path: Path) -> None:
+    x, y = digits(40)
+
+    def fit(patience: int) -> Any:
+        search = GridSearch(build, {"lr": 0.1, "hidden": 4}, path=tmp_path)
+        stop = xpnn.callbacks.EarlyStopping(patience=patience)
+        return search.fit(x, y, validation_split=0.3, callbacks=[stop])
+
+    assert fit(2).rows() == fit(2).rows()
+    with pytest.raises(DataError, match=r"its 'fit.callbacks' is .*EarlyStopping.*'patience': 2"):
+        fit(3)
 
 
 def test_a_last_line_that_was_torn_runs_again(tmp_path: Path) -> None:
@@ -582,12 +635,29 @@ def test_a_damaged_line_is_an_error(damage: Any, message: str, tmp_path: Path) -
 
 def test_so_is_a_damaged_description(tmp_path: Path) -> None:
     GridSearch(bowl, SPACE, mode="min", path=tmp_path).run()
-    (tmp_path / "search.json").write_text("{")
-    with pytest.raises(DataError, match=r"search.json: this is no JSON"):
+    for text, message in (
+        ("{", r"is no JSON \(Expecting.*\)\. Give another folder"),
+        ("", r"is empty\. Give another folder, or delete this one if"),
+    ):
+        (tmp_path / "search.json").write_text(text)
+        expected = f"search.json: it should say which search the folder belongs to, and {message}"
+        with pytest.raises(DataError, match=expected):
+            GridSearch(bowl, SPACE, mode="min", path=tmp_path).run()
+    (tmp_path / "search.json").write_text("[]")
+    with pytest.raises(DataError, match="its 'search' is None, here it is 'GridSearch'"):
         GridSearch(bowl, SPACE, mode="min", path=tmp_path).run()
     (tmp_path / "search.json").unlink()
     with pytest.raises(DataError, match=r"trials and no search\.json"):
         GridSearch(bowl, SPACE, mode="min", path=tmp_path).run()
+
+
+@pytest.mark.parametrize("below", ["", "below"])
+def test_a_file_is_no_folder(below: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="'path' must be a folder, or one that can be made: "):
+        GridSearch(bowl, SPACE, mode="min", path=tmp_path / "file" / below).run()
+    with pytest.raises(ConfigError, match="'path' must be a folder, got an empty name"):
+        GridSearch(bowl, SPACE, mode="min", path="").run()
 
 
 def test_what_cannot_be_written_is_refused_before_the_first_trial(tmp_path: Path) -> None:

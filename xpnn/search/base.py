@@ -12,12 +12,21 @@ from typing import Any
 
 from xpnn import backend
 from xpnn._extras import require
+from xpnn.callbacks import (
+    Callback,
+    Checkpoint,
+    CSVLogger,
+    JSONLogger,
+    PlotHistory,
+    TensorBoard,
+)
 from xpnn.errors import ConfigError
 from xpnn.optim.config import choice, flag, whole
 from xpnn.random import Stream
 from xpnn.search.files import Folder
+from xpnn.search.identity import looks
 from xpnn.search.results import Results
-from xpnn.search.space import Hyperparameters, Setting, described, trial_seeds
+from xpnn.search.space import Hyperparameters, Setting, trial_seeds
 from xpnn.search.state import Progress, State
 from xpnn.search.trial import Data, Job, Outcome
 from xpnn.training import Model
@@ -26,6 +35,8 @@ __all__ = ["GridSearch", "RandomSearch", "Search"]
 
 # What Model.fit takes after self, x and y; trials have no checkpoints to go on from.
 _OF_FIT = [p for p in inspect.signature(Model.fit).parameters if p not in ("x", "y", "resume")][1:]
+
+_WRITERS = (Checkpoint, CSVLogger, JSONLogger, PlotHistory, TensorBoard)
 
 
 class Search:
@@ -109,8 +120,8 @@ class Search:
         Raises
         ------
         ConfigError
-            If an argument is also a hyperparameter, or is none of ``fit``; or if data can be gone
-            through only once.
+            If an argument is also a hyperparameter, or is none of ``fit``; if data can be gone
+            through only once; or if all trials would write to the same file by a callback.
         """
         who = type(self).__name__
         for name in options:
@@ -135,6 +146,7 @@ class Search:
                 " validation data. Give validation_split=0.2, for example."
             )
             raise ConfigError(msg)
+        _check_callbacks(who, options.get("callbacks", ()))
         return self._search(Data(x, y, {"verbose": 0, **options}, given))
 
     # ---------------------------------------------------------------------------- the search
@@ -184,9 +196,9 @@ class Search:
         if job.data is not None:
             options = {k: v for k, v in job.data.options.items() if k not in _NO_MATTER}
             data = {
-                "x": _looks(job.data.x),
-                "y": _looks(job.data.y),
-                **{k: _looks(v) for k, v in options.items()},
+                "x": looks(job.data.x),
+                "y": looks(job.data.y),
+                **{k: looks(v) for k, v in options.items()},
             }
         return {
             "search": job.who,
@@ -227,17 +239,27 @@ def _interrupts() -> Iterator[list[int]]:
 _NO_MATTER = ("verbose", "prefetch")  # to what comes out
 
 
-def _looks(x: Any) -> Any:
-    """Return what identifies an argument of fit as far as JSON can say it."""
-    if isinstance(x, (tuple, list)):
-        return [_looks(part) for part in x]
-    raw = backend.unwrap(x)
-    if hasattr(raw, "shape"):
-        return [str(raw.dtype), *raw.shape]
-    try:
-        return described("", x)
-    except ConfigError:
-        return type(x).__name__
+def _check_callbacks(who: str, callbacks: Any) -> None:
+    """Refuse callbacks that no trial could be given, or that all trials would write by.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if not isinstance(callbacks, (list, tuple)) or any(
+        not isinstance(callback, Callback) for callback in callbacks
+    ):
+        msg = f"{who}.fit: 'callbacks' must be a list of Callback objects, got {callbacks!r}."
+        raise ConfigError(msg)
+    for callback in callbacks:
+        place = getattr(callback, "folder", None) or getattr(callback, "path", None)
+        if isinstance(callback, _WRITERS) and place is not None:
+            msg = (
+                f"{who}.fit: every trial would write to {str(place)!r}, by the same"
+                f" {type(callback).__name__}. Leave it out; or fit in the function, in a folder for"
+                " each setting, and search with run()."
+            )
+            raise ConfigError(msg)
 
 
 class GridSearch(Search):
@@ -261,8 +283,8 @@ class GridSearch(Search):
         that counts its threads. They work on the same device, with the same dtype.
     path : path, optional
         A folder in which every trial is noted as soon as it ends. A search that is started again
-        with it leaves out those that are done, and tries again those that failed. One search at a
-        time works in a folder.
+        with it, with the same data, leaves out those that are done, and tries again those that
+        failed. One search at a time works in a folder.
     on_error : {"record", "raise"}
         Whether an error in a trial, such as NonFiniteError, is noted, or ends the search.
     keep_model : bool

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnn import io
-from xpnn.errors import DataError
+from xpnn.errors import ConfigError, DataError
 
 __all__ = ["Folder"]
 
@@ -30,13 +30,22 @@ class Folder:
 
     Raises
     ------
+    ConfigError
+        If it is no folder.
     DataError
         If another search has written to the folder, or its files are damaged.
     """
 
     def __init__(self, path: str | os.PathLike[str], about: dict[str, Any]) -> None:
         self.path = Path(path)
-        self.path.mkdir(parents=True, exist_ok=True)
+        if not os.fspath(path):
+            msg = "'path' must be a folder, got an empty name. The current one is '.'."
+            raise ConfigError(msg)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            msg = f"'path' must be a folder, or one that can be made: {path}: {error.strerror}."
+            raise ConfigError(msg) from error
         self._lines, self._best = self.path / "trials.jsonl", self.path / "best.safetensors"
         self._open(self.path / "search.json", about)
 
@@ -45,23 +54,29 @@ class Folder:
             if self._lines.exists():
                 msg = f"{self.path}: there are trials and no search.json that says what they are."
                 raise DataError(msg)
-            part = file.with_name(f"{file.name}.{os.urandom(4).hex()}.part")
-            part.write_text(json.dumps(about, indent=1), encoding="utf-8")
-            os.replace(part, file)
+            io.write_text(file, json.dumps(about, indent=1))
             return
         try:
             there = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
-            msg = f"{file}: this is no JSON ({error}). Give another folder."
+            msg = (
+                f"{file}: it should say which search the folder belongs to, and is"
+                f" {f'no JSON ({error})' if file.stat().st_size else 'empty'}. Give another folder,"
+                " or delete this one if its trials are no longer needed."
+            )
             raise DataError(msg) from error
         here = json.loads(json.dumps(about))
         if there != here:
-            if not isinstance(there, dict):
-                there = {}
-            key = next(k for k in [*here, *there] if there.get(k) != here.get(k))
+            there = there if isinstance(there, dict) else {}
+            names: list[str] = []
+            while isinstance(there, dict) and isinstance(here, dict):
+                both = {**here, **there}
+                name = next(k for k in both if there.get(k, both) != here.get(k, both))
+                names.append(name)
+                there, here = there.get(name), here.get(name)
             msg = (
-                f"{self.path}: this folder belongs to another search: its {key!r} is"
-                f" {there.get(key)!r}, here it is {here.get(key)!r}. Give another folder."
+                f"{self.path}: this folder belongs to another search: its {'.'.join(names)!r} is"
+                f" {_short(there)}, here it is {_short(here)}. Give another folder."
             )
             raise DataError(msg)
 
@@ -101,3 +116,8 @@ class Folder:
     def read_model(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """Return what :meth:`write_model` wrote, if it did: arrays, and what is said about them."""
         return io.read(self._best) if self._best.exists() else None
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."

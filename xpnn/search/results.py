@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import csv
 import html
-import io
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from io import StringIO
 from typing import Any, overload
 
+from xpnn import io
 from xpnn.errors import ConfigError
 from xpnn.search.space import Setting
 
@@ -129,12 +129,12 @@ class Results(Sequence[Trial]):
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the table to a file, a line a trial, numbers in full."""
-        text = io.StringIO(newline="")
+        text = StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self.columns())
         for row in self.rows():
             writer.writerow(["" if v is None else _word(v, repr) for v in row.values()])
-        Path(path).write_text(text.getvalue(), encoding="utf-8", newline="")
+        io.write_text(path, text.getvalue())
 
     def _columns(self) -> dict[str, Callable[[Trial], Any]]:
         names = list(dict.fromkeys(name for trial in self._trials for name in trial.values))

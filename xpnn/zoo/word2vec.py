@@ -299,7 +299,10 @@ def text(name: str) -> Splits:
     elif name.endswith(".txt"):
         try:
             words = split_words(Path(name).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
+            msg = f"{name}: this text cannot be read: {error.strerror}."
+            raise DataError(msg) from error
+        except UnicodeDecodeError as error:
             msg = f"{name}: expected a text in UTF-8: {error}."
             raise DataError(msg) from error
     else:
