@@ -136,7 +136,18 @@ def test_a_run_that_was_interrupted_replaces_all_results(
     assert sorted(contents("a")) == RESULTS
     assert main([*line, "--checkpoint-every", "20"]) == 130
     assert "the same line with --resume goes on" in capsys.readouterr().out
-    monkeypatch.undo()
+    assert "checkpoint-00000030.safetensors" in contents("a")
+
+
+def test_a_run_that_was_interrupted_after_a_step_is_written_down(monkeypatch: Any) -> None:
+    line = ["train", "mlp", *SMALL, "--checkpoint-every", "20", "--out"]
+    assert main([*line, "a"]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(run._Watch, "on_epoch_end", interrupting(26))
+        assert main([*line, "b"]) == 130
+    assert "checkpoint-00000026.safetensors" in contents("b")
+    assert main([*line, "b", "--resume"]) == 0
+    assert all(contents("a")[name] == contents("b")[name] for name in RESULTS)
 
 
 def test_pretraining_that_was_interrupted_writes_nothing(monkeypatch: Any, capsys: Any) -> None:

@@ -95,6 +95,10 @@ class Files(Callback):
         for writer in self.writers:
             writer.on_epoch_end(run, values)
 
+    def on_interrupt(self, run: Any) -> None:
+        for writer in self.writers if self.begun else ():
+            writer.on_interrupt(run)
+
     def on_error(self, run: Any, error: Exception) -> bool:
         self.failed = True
         return False
@@ -102,9 +106,8 @@ class Files(Callback):
     def on_train_end(self, run: Any) -> None:
         if not (self.failed or run.interrupted):
             self._begin(run)  # a run without steps has results too
-        if self.begun:
-            for writer in self.writers:
-                writer.on_train_end(run)
+        for writer in self.writers if self.begun else ():
+            writer.on_train_end(run)
 
     def _begin(self, run: Any) -> None:
         if self.begun:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from xpnn._names import hint
 from xpnn.errors import ConfigError
 from xpnn.zoo.data import Splits, images
 
@@ -125,5 +126,5 @@ def get(name: str) -> Recipe:
     """
     if name not in RECIPES:
         msg = f"no network is called {name!r}; there are {', '.join(sorted(RECIPES))}."
-        raise ConfigError(msg)
+        raise ConfigError(msg + hint(name, RECIPES))
     return RECIPES[name]
