@@ -11,7 +11,7 @@ from helpers import Place, assert_close, make, on
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xpnn import backend, check_grad
+from xpnn import backend, check_grad, parallel
 from xpnn.autograd.record import apply
 from xpnn.autograd.transforms import vjp
 from xpnn.errors import ConfigError, ShapeError
@@ -213,9 +213,11 @@ def geometries(draw: st.DrawFn) -> Case:
     )
 
 
-@given(geometries(), st.sampled_from([1 << 17, 1]))
+@given(geometries(), st.sampled_from([1 << 17, 1]), st.sampled_from([0, 1 << 40]))
 @over_pools
-def test_kernel_equals_standard(primitive: Any, extra: Any, case: Case, block: int) -> None:
+def test_kernel_equals_standard(
+    primitive: Any, extra: Any, case: Case, block: int, shared: int
+) -> None:
     static = case.static | extra
     kernel = KERNELS[primitive]
     if not kernel.accepts(np.zeros(case.x), **primitive.defaults | static):  # type: ignore[misc]
@@ -227,6 +229,8 @@ def test_kernel_equals_standard(primitive: Any, extra: Any, case: Case, block: i
     found = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(numpy_pool, "_BLOCK", block)
+        patch.setattr(numpy_pool, "_SHARED", shared)
+        patch.setattr(parallel, "_chosen", 2)
         for implementation in (primitive, kernel):
             patch.setitem(primitive.overlays, numpy_namespace, implementation)
             found.append(gradient(primitive, static, x, g))

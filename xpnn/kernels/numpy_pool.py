@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from xpnn.kernels.numpy_blocks import Pair, Pairs, clipped
 from xpnn.kernels.numpy_memory import empty, scratch
+from xpnn.parallel import share
 
 __all__ = [
     "avg_pool2d",
@@ -20,7 +22,8 @@ __all__ = [
 ]
 
 Array = Any
-_BLOCK = 1 << 18  # elements of x: what a sweep reads stays in a second-level cache
+_BLOCK = 1 << 17  # elements of x: what a sweep reads stays in a second-level cache
+_SHARED = 1 << 20  # from which a second thread pays
 
 
 def max_pool2d_accepts(x: Array, pool: Pair, stride: Pair, padding: Pairs, ceil_mode: bool) -> bool:
@@ -70,11 +73,12 @@ def _taps(
     return taps
 
 
-def _images(shape: tuple[int, ...]) -> Iterator[slice]:
+def _each(shape: tuple[int, ...], work: Callable[[slice], None]) -> None:
+    """Call ``work`` on some images at a time, on all threads if there are many."""
     n, height, width, c = shape
     step = max(_BLOCK // max(height * width * c, 1), 1)
-    for first in range(0, n, step):
-        yield slice(first, first + step)
+    images = [slice(first, first + step) for first in range(0, n, step)]
+    share(work, images, worth=math.prod(shape) > _SHARED)
 
 
 def _tiles(shape: tuple[int, ...], outputs: Any, pool: Pair, stride: Pair, padding: Pairs) -> bool:
@@ -123,13 +127,16 @@ def _forward(
     Rows of an image first, which are long runs, and then the columns of what is left.
     """
     y = empty((x.shape[0], *outputs, x.shape[3]), x.dtype)
-    for images in _images(x.shape):
+
+    def work(images: slice) -> None:
         x_block, y_block = x[images], y[images]
         rows = scratch("rows", (len(x_block), outputs[0], *x.shape[2:]), x.dtype)
         _reduce(f, x_block, rows, 1, pool[0], stride[0], padding[0][0], start)
         _reduce(f, rows, y_block, 2, pool[1], stride[1], padding[1][0], start)
         if shares is not None:
             np.multiply(y_block, shares, out=y_block)
+
+    _each(x.shape, work)
     return y
 
 
@@ -153,9 +160,12 @@ def max_pool2d_vjp(
     outputs = y.shape[1:3]
     taps = _taps(x.shape, outputs, pool, stride, padding)
     tiles = _tiles(x.shape, outputs, pool, stride, padding)
-    dx = empty(x.shape, x.dtype) if tiles else np.zeros(x.shape, x.dtype)
-    for images in _images(x.shape):
+    dx = empty(x.shape, x.dtype)
+
+    def work(images: slice) -> None:
         x_block, y_block, g_block, dx_block = x[images], y[images], g[images], dx[images]
+        if not tiles:
+            dx_block[...] = 0
         free = scratch("free", y_block.shape, np.bool_)  # windows that have not met their maximum
         free[...] = True
         misses = scratch("misses", y_block.shape, np.bool_)
@@ -173,6 +183,8 @@ def max_pool2d_vjp(
                 term = scratch("term", hit.shape, dx.dtype)
                 np.multiply(g_block[places], hit, out=term)
                 np.add(to, term, out=to)
+
+    _each(x.shape, work)
     return (dx,)
 
 
@@ -210,7 +222,8 @@ def avg_pool2d_vjp(
     if mode == "average":
         shares = _shares(x, outputs, pool, stride, padding, count_include_pad)
     dx = empty(x.shape, x.dtype)
-    for images in _images(x.shape):
+
+    def work(images: slice) -> None:
         block = dx[images]
         part = g[images]
         if shares is not None:
@@ -219,6 +232,8 @@ def avg_pool2d_vjp(
         rows = scratch("rows", (len(block), outputs[0], *x.shape[2:]), dx.dtype)
         _spread(part, rows, 2, pool[1], stride[1], padding[1])
         _spread(rows, block, 1, pool[0], stride[0], padding[0])
+
+    _each(x.shape, work)
     return (dx,)
 
 
