@@ -209,6 +209,69 @@ def test_values_are_reported_of_epochs() -> None:
         History().report("norm", 1.0)
 
 
+@pytest.mark.parametrize("value", ["1.5", None, [1.0, 2.0]])
+def test_values_are_numbers(value: Any) -> None:
+    history = History()
+    history.append({"loss": 1.0})
+    with pytest.raises(ConfigError, match="expected a number as 'norm', got"):
+        history.report("norm", value)
+
+
+@pytest.mark.parametrize("value", [np.float32(1.5), np.asarray(1.5), xpnn.Tensor(1.5)])
+def test_numbers_of_libraries_are_stored_as_pythons(value: Any, tmp_path: Path) -> None:
+    history = History()
+    history.append({"loss": value})
+    history.report("norm", value)
+    history.to_json(tmp_path / "x.json")
+    assert dict(History.from_json(tmp_path / "x.json")) == {"loss": [1.5], "norm": [1.5]}
+
+
+@pytest.mark.parametrize("names", [("loss",), ("late",), ("late", "later")])
+@pytest.mark.parametrize("rank", [0, 1000])
+def test_values_that_are_reported_after_a_row_was_written_are_in_it(
+    names: tuple[str, ...], rank: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "log.csv"
+
+    class After(Callback):
+        def on_epoch_end(self, run: Any, values: dict[str, float]) -> None:
+            for name in names[: 1 + run.epoch]:
+                run.history.report(name, 10.0 + run.epoch)
+
+    after = After()
+    after.rank = rank  # type: ignore[misc]
+    history = fit(CSVLogger(path), after)
+    head, *rows = table(path)
+    assert head == ["epoch", "step", *history]
+    for i, name in enumerate(history, 2):
+        assert [float(row[i]) for row in rows] == pytest.approx(history[name], nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("on_batch_end", "on_step_end"),
+        ("on_train_batch_end", "on_step_end"),
+        ("on_test_end", "on_validation_end"),
+        ("on_epoch_ends", "on_epoch_end"),
+    ],
+)
+def test_a_hook_that_does_not_exist_is_refused(name: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=f"Mine: '{name}' would never .* Did you mean '{meant}'"):
+        type("Mine", (Callback,), {name: lambda self, run: None})
+
+
+def test_patience_counts_from_the_first_epoch_of_a_run() -> None:
+    class Scripted(Callback):
+        def on_epoch_end(self, run: Any, values: dict[str, float]) -> None:
+            values["val_loss"] = math.nan
+
+    stop = callbacks.EarlyStopping(patience=2)
+    history = fit(Scripted(), stop, initial_epoch=10, epochs=15)
+    assert history.epochs == 2
+    assert (stop.best_epoch, stop.waited) == (-1, 2)
+
+
 def test_a_history_of_nothing_has_a_file(tmp_path: Path) -> None:
     History().to_json(tmp_path / "x.json")
     assert History.from_json(tmp_path / "x.json").epochs == 0
@@ -349,6 +412,10 @@ def test_one_of_several_optimizers_is_named() -> None:
         (lambda: TensorBoard("x", every=0), "'every' must be a whole number >= 1, got 0"),
         (lambda: TensorBoard("x", histograms=1), "'histograms' must be True or False, got 1"),
         (lambda: JSONLogger("x", every=0.5), "'every' must be a whole number >= 1, got 0.5"),
+        (lambda: CSVLogger(None), "CSVLogger: 'path' must be a path, got None"),  # type: ignore[arg-type]
+        (lambda: JSONLogger(3), "JSONLogger: 'path' must be a path, got 3"),  # type: ignore[arg-type]
+        (lambda: TensorBoard(None), "TensorBoard: 'folder' must be a path"),  # type: ignore[arg-type]
+        (lambda: callbacks.PlotHistory(3), "PlotHistory: 'path' must be a path"),  # type: ignore[arg-type]
         (lambda: ProgressBar(every=-1), r"'every' must be in \[0, inf\), got -1"),
     ],
 )

@@ -115,8 +115,13 @@ def test_a_used_up_iterator_says_what_to_do() -> None:
     x, y = problem()
     with pytest.raises(DataError, match=r"used up.* function .* steps_per_epoch"):
         network().fit(iter(in_batches(x, y)), epochs=2)
-    with pytest.raises(DataError, match="the data gave no batches"):
+    with pytest.raises(DataError, match="x gave no batches"):
         network().fit([])
+    held_out = iter(in_batches(x, y))
+    with pytest.raises(DataError, match=r"validation_data are used up.* every epoch\.$"):
+        network().fit(x, y, epochs=2, validation_data=held_out)
+    with pytest.raises(DataError, match="validation_data gave no batches"):
+        network().fit(x, y, validation_data=[])
 
 
 def test_steps_per_epoch_goes_on_in_the_data_and_begins_it_anew() -> None:
@@ -290,12 +295,47 @@ def test_one_hot_targets_have_classes_too() -> None:
         ({"initial_epoch": -1}, ConfigError, "'initial_epoch' must not be negative"),
         ({"steps_per_epoch": 0}, ConfigError, "'steps_per_epoch' must be at least 1"),
         ({"validate_every": 3}, ConfigError, "'validate_every' needs validation_data"),
+        ({"validation_steps": 3}, ConfigError, "'validation_steps' needs validation_data"),
+        ({"validation_steps": 0}, ConfigError, "'validation_steps' must be at least 1"),
+        ({"class_weight": 2.0}, ConfigError, "'class_weight' must have a number .*, got 2.0"),
+        ({"class_weight": {0: "a"}}, ConfigError, "a number for each class, got {0: 'a'}"),
+        ({"class_weight": [(0, 1.0)]}, ConfigError, r"a number for each class, got \[\(0, 1.0\)\]"),
+        ({"validation_split": "a"}, ConfigError, r"'validation_split' must be in .* got 'a'"),
+        ({"shuffle": "no"}, ConfigError, "'shuffle' must be True or False, got 'no'"),
+        ({"verbose": 7}, ConfigError, "'verbose' must be 0, 1 or 2, got 7"),
+        ({"verbose": "auto"}, ConfigError, "'verbose' must be 0, 1 or 2, got 'auto'"),
+        ({"resume": 5}, ConfigError, "fit: 'resume' must be a path, got 5"),
+        ({"callbacks": 5}, ConfigError, "'callbacks' must be a list .* got 5"),
+        ({"callbacks": [Seen]}, ConfigError, r"Give an object, Seen\(\.\.\.\), not its class"),
+        ({"callbacks": [Callback()] * 2}, ConfigError, "a callback is twice in 'callbacks'"),
+        (
+            {"validation_data": list(problem())},
+            ConfigError,
+            r"as a tuple, \(x, y\) .*, got a list of arrays",
+        ),
+        ({"resume": "nowhere/x.safetensors"}, FileNotFoundError, "there is no such file"),
     ],
 )
 def test_bad_arguments(options: Any, error: type[Exception], message: str) -> None:
     x, y = problem()
     with pytest.raises(error, match=message):
         network().fit(x, y, **options)
+
+
+def test_no_callbacks_may_be_none() -> None:
+    x, y = problem()
+    assert network().fit(x, y, callbacks=None).epochs == 1
+
+
+def test_weights_in_batches_are_looked_at_on_the_host() -> None:
+    x, y = problem()
+    for bad in (-1.0, np.nan, np.inf):
+        w = np.ones(60)
+        w[7] = bad
+        with pytest.raises(DataError, match="weights of a batch must be finite and not negative"):
+            network().fit([(x, y, w)])
+    with pytest.raises(DataError, match="weights of a batch as one array, got 2"):
+        network().fit([(x, y, (w, w))])
 
 
 def test_arguments_that_are_for_arrays_alone() -> None:
@@ -466,6 +506,18 @@ def test_outputs_that_do_not_fit(loss: Any, options: Any, message: str) -> None:
         go()
 
 
+def test_one_output_has_what_is_for_one() -> None:
+    x, y = problem()
+    model = Two()
+    model.compile(["cross_entropy", "mse"])
+    with pytest.raises(ConfigError, match="'class_weight' is for models of one output, here are 2"):
+        model.fit((x, x), (y, x[:, :1]), class_weight={0: 2.0})
+    with pytest.raises(ConfigError, match=r"in 'metrics', got the list \['accuracy'\]\. .* a dict"):
+        model.compile(["cross_entropy", "mse"], metrics=[["accuracy"], ["r2"]])
+    with pytest.raises(ConfigError, match="'metrics' and 'loss_weights' belong to a loss"):
+        model.compile(metrics=["accuracy"])
+
+
 class Reconstruct(xpnn.Sequential):
     """Learns its own input."""
 
@@ -520,6 +572,21 @@ def test_validation_data_may_have_weights() -> None:
     assert found["loss"] != model.evaluate(x, y)["loss"]
 
 
+def test_validation_data_without_an_end_is_cut() -> None:
+    x, y = problem()
+    drawn: list[int] = []
+
+    def endless() -> Any:
+        for i in range(1000):
+            drawn.append(i)
+            yield in_batches(x, y, 10)[i % 6]
+
+    history = network().fit(x, y, epochs=2, validation_data=endless, validation_steps=3)
+    assert drawn == [0, 1, 2, 0, 1, 2]
+    expected = network().fit(x, y, epochs=2, validation_data=in_batches(x, y, 10)[:3])
+    assert dict(history) == dict(expected)
+
+
 def test_the_initial_epoch_is_where_counting_begins() -> None:
     x, y = problem()
     epochs: list[int] = []
@@ -567,7 +634,10 @@ def test_patience_of_a_value_that_grows_looks_at_what_is_missing_to_one() -> Non
     assert stop.patience == 300
 
 
-@pytest.mark.parametrize("options", [{"factor": 0.5}, {"threshold": 0.0}, {"patience": -1}])
+@pytest.mark.parametrize(
+    "options",
+    [{"factor": 0.5}, {"factor": "a"}, {"threshold": 0.0}, {"patience": -1}, {"patience": None}],
+)
 def test_patience_that_makes_no_sense(options: Any) -> None:
     with pytest.raises(ConfigError, match="IterationPatience: "):
         IterationPatience(**options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import math
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ import pytest
 from helpers import make
 
 import xpnn
-from xpnn import layers, losses, optim
+from xpnn import io, layers, losses, optim
 from xpnn.backend import to_numpy
 from xpnn.callbacks import Callback, Checkpoint, CSVLogger, EarlyStopping
-from xpnn.errors import ConfigError, NonFiniteError
+from xpnn.errors import ConfigError, DataError, NonFiniteError
 from xpnn.training import History
 from xpnn.training.sources import Source
 
@@ -147,6 +148,77 @@ def test_another_dtype_is_another_run(tmp_path: Path) -> None:
     batches = [(x, y)]
     with pytest.raises(ConfigError, match="dtype was 'float32' and is 'float64'"):
         network().fit(batches, epochs=2, callbacks=[Checkpoint(tmp_path)], resume=tmp_path)
+
+
+class Asked(Callback):
+    """Compares what it remembers itself."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"width": self.width}
+
+    def load_state_dict(self, state: Any) -> None:
+        if state["width"] != self.width:
+            raise ConfigError(f"width was {state['width']} and is {self.width}")
+
+
+@pytest.mark.parametrize("built", [False, True])
+@pytest.mark.parametrize("refused", ["callback", "shape", "optimizer", "initial epoch", "means"])
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_a_refused_resume_leaves_everything_as_it_was(
+    tmp_path: Path, built: bool, refused: str, prefetch: int
+) -> None:
+    x, y = problem()
+
+    def run(width: int, asked: int, every: int = 3, **options: Any) -> Any:
+        model = network()
+        if width != 2:
+            model = xpnn.Sequential([layers.Dense(8), layers.Dense(width)])
+            model.compile("cross_entropy", optim.Adam(0.02))
+        if built:
+            model(x)
+        seen = weights(model), xpnn.get_rng().state, threading.active_count()
+        keep = [Checkpoint(tmp_path, every=every), Asked(asked)]
+        error = None
+        try:
+            model.fit(
+                x, y, batch_size=10, steps_per_epoch=5, callbacks=keep, resume=tmp_path,
+                prefetch=prefetch, **options,
+            )  # fmt: skip
+        except (ConfigError, DataError) as found:
+            error = found
+        after = weights(model), xpnn.get_rng().state, threading.active_count()
+        return error, seen, after, model
+
+    run(2, 2)
+    path = max(tmp_path.glob("checkpoint-*"))
+    arrays, config = io.read(path)
+    saved = config["checkpoint"]["state"]
+    if refused == "optimizer":
+        saved["optimizers"]["optimizer"]["state"][0] = {"odd": {"array": "run/odd"}}
+        arrays["run/odd"] = np.ones(3, "float32")
+    elif refused == "means":
+        del saved["means"]
+    io.write(path, arrays, config)
+    given: dict[str, Any] = {
+        "callback": {"width": 3, "asked": 3},
+        "shape": {"width": 3, "asked": 2},
+        "initial epoch": {"width": 2, "asked": 2, "initial_epoch": 1, "epochs": 3},
+    }.get(refused, {"width": 2, "asked": 2})
+    error, before, after, model = run(**given)
+    message = {
+        "callback": "width was 2 and is 3",
+        "shape": "expected shape",
+        "optimizer": "unexpected state",
+        "initial epoch": "not 'initial_epoch'",
+        "means": "lacks or garbles a part",
+    }[refused]
+    assert message in str(error)
+    assert_same(before[0], after[0])
+    assert before[1:] == after[1:]
+    assert (model[0]._shapes is None) is not built
 
 
 # ------------------------------------------------------------------------------------ interrupts

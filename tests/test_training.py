@@ -229,7 +229,7 @@ def test_a_loss_that_is_no_number_stops_and_puts_good_weights_back() -> None:
         (
             lambda m, x, y: m.fit(x, y, validation_split=1.0),
             ConfigError,
-            r"'validation_split' must be in \(0, 1\)",
+            r"'validation_split' must be in \[0, 1\), got 1.0",
         ),
         (
             lambda m, x, y: m.fit(x[:2], y[:2], validation_split=0.1),
@@ -323,7 +323,11 @@ def test_a_model_that_was_not_compiled_says_so() -> None:
     ("make_it", "message"),
     [
         (lambda: EarlyStopping(mode="up"), "'mode' must be 'auto', 'min' or 'max', got 'up'"),
-        (lambda: EarlyStopping(patience=-1), "'patience' must not be negative"),
+        (lambda: EarlyStopping(patience=-1), "'patience' must be a whole number >= 0"),
+        (lambda: EarlyStopping(patience="3"), "EarlyStopping: 'patience' .* got '3'"),  # type: ignore[arg-type]
+        (lambda: EarlyStopping(patience=2.5), "EarlyStopping: 'patience' .* got 2.5"),  # type: ignore[arg-type]
+        (lambda: EarlyStopping(min_delta="a"), r"'min_delta' must be in \[0, inf\), got 'a'"),  # type: ignore[arg-type]
+        (lambda: EarlyStopping(3), "'monitor' must be the name of a value, .* got 3"),  # type: ignore[arg-type]
     ],
 )
 def test_bad_callbacks(make_it: Any, message: str) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
+from xpnn._names import hint
+from xpnn.errors import ConfigError
 from xpnn.metrics._common import grows
 
-__all__ = ["Callback", "grows"]
+__all__ = ["Callback", "as_path", "grows"]
 
 
 class Callback:
@@ -50,6 +54,12 @@ class Callback:
 
     rank: ClassVar[int] = 0  # those of a higher rank are called later
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in vars(cls):
+            if name.startswith("on_") and not hasattr(Callback, name):
+                raise _no_hook(cls, name)
+
     def on_train_begin(self, run: Any) -> None:
         """Prepare, before the first epoch."""
 
@@ -84,3 +94,41 @@ class Callback:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what :meth:`state_dict` gave; arrays come back as NumPy's."""
+
+
+# What Keras calls a step, and validation.
+_KERAS = {
+    "train_batch": "step",
+    "test_batch": "validation_step",
+    "batch": "step",
+    "test": "validation",
+}
+
+
+def _no_hook(cls: type, name: str) -> ConfigError:
+    hooks = [hook for hook in vars(Callback) if hook.startswith("on_")]
+    ours = name
+    for word in _KERAS:
+        ours = ours.replace(word, _KERAS[word])
+    msg = (
+        f"{cls.__name__}: {name!r} would never be called; the hooks are {', '.join(hooks)}."
+        f"{hint(ours, hooks)}"
+    )
+    return ConfigError(msg)
+
+
+def as_path(owner: Any, name: str, value: Any) -> Path:
+    """Return an argument that is a path.
+
+    ``owner`` is the object whose argument it is, or the name of a function.
+
+    Raises
+    ------
+    ConfigError
+        If it is something else.
+    """
+    if isinstance(value, (str, os.PathLike)):
+        return Path(value)
+    who = owner if isinstance(owner, str) else type(owner).__name__
+    msg = f"{who}: {name!r} must be a path, got {value!r}."
+    raise ConfigError(msg)

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from xpnn.callbacks.base import Callback, grows
-from xpnn.callbacks.stopping import monitored
+from xpnn.callbacks.base import Callback, as_path
+from xpnn.callbacks.stopping import direction, monitored
 from xpnn.errors import ConfigError
 
 __all__ = ["Checkpoint", "checkpoints_in"]
 
 _NAME = re.compile(r"checkpoint-(\d{8,})\.safetensors")
+_BEST = "best.safetensors"
 _TORN = re.compile(r"(checkpoint-\d{8,}|best)\.safetensors\.[0-9a-f]+\.part")
 
 
@@ -56,18 +57,21 @@ class Checkpoint(Callback):
     keep : int
         How many checkpoints are kept, the newest ones.
     monitor : str
-        The value that says which weights are best, if it is reported.
+        The value that says which weights are best. One named with ``val_`` says so if there is
+        validation data.
     mode : {"auto", "min", "max"}
         Which way it is better.
     best : bool
         Whether to write ``best.safetensors``.
     overwrite : bool
-        Whether a run that does not resume may delete the checkpoints of another in the folder.
+        Whether a run that does not resume may delete the checkpoints of another in the folder, and
+        its best model.
 
     Raises
     ------
     ConfigError
-        At the start of a run that does not resume, if there are checkpoints in the folder already.
+        At the start of a run that does not resume, if there are checkpoints in the folder already;
+        at the first validation or epoch, if there is no value ``monitor``.
 
     Notes
     -----
@@ -105,9 +109,9 @@ class Checkpoint(Callback):
             if not _counts(value) and not (value is None and name == "every"):
                 msg = f"Checkpoint: {name!r} must be a whole number, at least 1, got {value!r}."
                 raise ConfigError(msg)
-        self.folder, self.every, self.keep = Path(folder), every, keep
+        self.folder, self.every, self.keep = as_path(self, "folder", folder), every, keep
         self.monitor, self.write_best, self.overwrite = monitor, best, overwrite
-        self.sign = 1 if grows(monitor, mode, "Checkpoint") else -1
+        self.sign = direction(self, monitor, mode)
         self.best = -math.inf
         self._written = 0  # the step of the last checkpoint; before the first there is nothing new
 
@@ -122,8 +126,8 @@ class Checkpoint(Callback):
                     " start anew with overwrite=True or in another folder."
                 )
                 raise ConfigError(msg)
-            for path in there:
-                path.unlink()
+            for path in (*there, self.folder / _BEST) if self.overwrite else ():
+                path.unlink(missing_ok=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in self.folder.iterdir():
             if _TORN.fullmatch(path.name):  # a process was killed while it wrote
@@ -134,7 +138,7 @@ class Checkpoint(Callback):
             self._write(run)
 
     def on_validation_end(self, run: Any, values: dict[str, float]) -> None:
-        if self.monitor.startswith("val_") and self.monitor in values:
+        if self.monitor.startswith("val_"):
             self._look(run, values)
 
     def on_epoch_end(self, run: Any, values: dict[str, float]) -> None:
@@ -148,10 +152,12 @@ class Checkpoint(Callback):
             self._write(run)
 
     def _look(self, run: Any, values: dict[str, float]) -> None:
+        if not self.write_best:
+            return
         score = self.sign * monitored(self, self.monitor, values)
-        if self.write_best and score > self.best:
+        if score > self.best:
             self.best = score
-            run.model.save(self.folder / "best.safetensors")
+            run.model.save(self.folder / _BEST)
 
     def _write(self, run: Any) -> None:
         run.write(self.folder / f"checkpoint-{run.step:08d}.safetensors")

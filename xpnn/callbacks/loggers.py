@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 from xpnn import io
-from xpnn.callbacks.base import Callback
+from xpnn.callbacks.base import Callback, as_path
 from xpnn.optim.config import whole
 
 __all__ = ["CSVLogger", "JSONLogger"]
@@ -28,7 +27,8 @@ class CSVLogger(Callback):
 
     Notes
     -----
-    A row is appended. Only when a new name appears, the whole file is replaced, at once.
+    A row is appended. The whole file is replaced, at once, only when a new name appears, or a value
+    was reported of an epoch after its row was written.
 
     Examples
     --------
@@ -50,9 +50,10 @@ class CSVLogger(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = as_path(self, "path", path)
         self._names: list[str] = []  # of the columns
         self._rows = 0
+        self._last = ""  # row
         self._before = 0  # epochs before those of the history
 
     def on_train_begin(self, run: Any) -> None:
@@ -60,21 +61,29 @@ class CSVLogger(Callback):
         self._write(run.history)
 
     def on_epoch_end(self, run: Any, values: dict[str, float]) -> None:
-        if list(run.history) != self._names:
-            self._write(run.history)
-            return
-        with open(self.path, "a", encoding="utf-8", newline="") as file:
-            file.write(self._row(run.history, self._rows))
-        self._rows += 1
+        self._follow(run.history)
 
     def on_train_end(self, run: Any) -> None:
-        if self._rows < run.history.epochs:  # the last epoch was interrupted
-            self._write(run.history)
+        self._follow(run.history)
+
+    def _follow(self, history: Any) -> None:
+        """Bring the file up to date."""
+        old = self._row(history, self._rows - 1) if self._rows else ""
+        if list(history) != self._names or old != self._last:
+            self._write(history)
+            return
+        new = [self._row(history, i) for i in range(self._rows, history.epochs)]
+        if new:
+            with open(self.path, "a", encoding="utf-8", newline="") as file:
+                file.write("".join(new))
+            self._rows, self._last = history.epochs, new[-1]
 
     def _write(self, history: Any) -> None:
         self._names, self._rows = list(history), history.epochs
         head = ",".join(map(_quoted, ["epoch", "step", *self._names])) + "\n"
-        io.write_text(self.path, head + "".join(self._row(history, i) for i in range(self._rows)))
+        rows = [self._row(history, i) for i in range(self._rows)]
+        io.write_text(self.path, head + "".join(rows))
+        self._last = rows[-1] if rows else ""
 
     def _row(self, history: Any, i: int) -> str:
         values = [repr(float(history[name][i])) for name in self._names]
@@ -107,7 +116,7 @@ class JSONLogger(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str], every: int = 1) -> None:
-        self.path = Path(path)
+        self.path = as_path(self, "path", path)
         self.every = whole(self, "every", every, 1)
 
     def on_train_begin(self, run: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from xpnn import plot
 from xpnn._extras import require
-from xpnn.callbacks.base import Callback
+from xpnn.callbacks.base import Callback, as_path
 from xpnn.callbacks.progress import in_notebook
 from xpnn.errors import ConfigError
 
@@ -50,7 +50,8 @@ class PlotHistory(Callback):
         if not hasattr(every, "__index__") or every < 1:
             msg = f"PlotHistory: 'every' must be a whole number of epochs from 1, got {every!r}."
             raise ConfigError(msg)
-        self.path, self.every, self.log = path, every, log
+        self.path = None if path is None else as_path(self, "path", path)
+        self.every, self.log = every, log
         self._cell: Any = None  # the picture in a notebook
         self._drawn = 0  # epochs
 

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from xpnn import backend
+from xpnn._names import hint
 from xpnn.callbacks.base import Callback, grows
 from xpnn.errors import ConfigError
+from xpnn.optim.config import number, whole
 
-__all__ = ["EarlyStopping", "IterationPatience", "monitored", "snapshot"]
+__all__ = ["EarlyStopping", "IterationPatience", "direction", "monitored", "snapshot"]
 
 
 class _Best(Callback):
@@ -18,7 +20,7 @@ class _Best(Callback):
 
     def __init__(self, monitor: str, mode: str, restore_best: bool) -> None:
         self.monitor, self.restore_best = monitor, restore_best
-        self.sign = 1 if grows(monitor, mode, type(self).__name__) else -1
+        self.sign = direction(self, monitor, mode)
         self._forget()
 
     def _forget(self) -> None:
@@ -73,7 +75,10 @@ class EarlyStopping(_Best):
     Attributes
     ----------
     best_epoch, best_step : int
-        When the value was best; the epoch is counted from 0, the steps are those done by then.
+        When the value was best; the epoch is counted from 0, the steps are those done by then. -1
+        and 0 if it never was a number.
+    waited : int
+        Epochs since then.
 
     Examples
     --------
@@ -90,15 +95,29 @@ class EarlyStopping(_Best):
         restore_best: bool = True,
     ) -> None:
         super().__init__(monitor, mode, restore_best)
-        _not_negative(self, patience=patience, min_delta=min_delta)
-        self.patience, self.min_delta = patience, min_delta
+        self.patience = whole(self, "patience", patience)
+        self.min_delta = number(self, "min_delta", min_delta)
+
+    def _forget(self) -> None:
+        super()._forget()
+        self.waited = 0
 
     def on_epoch_end(self, run: Any, values: dict[str, float]) -> None:
         score = self.sign * monitored(self, self.monitor, values)
         if score > self.best + self.min_delta:
             self._keep(run, score)
-        elif run.epoch - self.best_epoch >= self.patience:
+            self.waited = 0
+            return
+        self.waited += 1
+        if self.waited >= self.patience:
             run.stop = True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "waited": self.waited}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.waited = state["waited"]
 
 
 class IterationPatience(_Best):
@@ -148,15 +167,13 @@ class IterationPatience(_Best):
         restore_best: bool = True,
     ) -> None:
         super().__init__(monitor, mode, restore_best)
-        _not_negative(self, patience=patience)
-        if not factor >= 1 or not 0 < threshold <= 1:
-            msg = (
-                "IterationPatience: 'factor' must be at least 1 and 'threshold' in (0, 1], got"
-                f" {factor} and {threshold}."
-            )
+        self.patience: float = whole(self, "patience", patience)
+        self.start = self.patience
+        self.threshold = number(self, "threshold", threshold, above=0, upto=1)
+        self.factor = number(self, "factor", factor)
+        if self.factor < 1:
+            msg = f"IterationPatience: 'factor' must be at least 1, got {factor}."
             raise ConfigError(msg)
-        self.start, self.factor, self.threshold = patience, factor, threshold
-        self.patience: float = patience
 
     def on_train_begin(self, run: Any) -> None:
         super().on_train_begin(run)
@@ -195,19 +212,23 @@ class IterationPatience(_Best):
         self.patience = state["patience"]
 
 
-def _not_negative(owner: Any, **values: float) -> None:
-    for name, value in values.items():
-        if not value >= 0:
-            msg = f"{type(owner).__name__}: {name!r} must not be negative, got {value}."
-            raise ConfigError(msg)
+def direction(owner: Any, monitor: str, mode: str) -> int:
+    """Return 1 if a value of this name is better when it is larger, and -1 if when smaller."""
+    who = type(owner).__name__
+    if not isinstance(monitor, str):
+        msg = f"{who}: 'monitor' must be the name of a value, such as 'val_loss', got {monitor!r}."
+        raise ConfigError(msg)
+    return 1 if grows(monitor, mode, who) else -1
 
 
 def monitored(owner: Any, monitor: str, values: Mapping[str, float]) -> float:
     """Return a value by its name."""
     if monitor not in values:
+        validated = any(name.startswith("val_") for name in values)
+        cure = hint(monitor, values) if validated else " Is validation data missing?"
         msg = (
             f"{type(owner).__name__}: there is no value {monitor!r}; there are"
-            f" {', '.join(values)}. Is validation data missing?"
+            f" {', '.join(values)}.{cure}"
         )
         raise ConfigError(msg)
     return values[monitor]

@@ -9,7 +9,7 @@ from typing import Any
 
 from xpnn import backend
 from xpnn._extras import require
-from xpnn.callbacks.base import Callback
+from xpnn.callbacks.base import Callback, as_path
 from xpnn.optim.config import flag, whole
 
 __all__ = ["TensorBoard"]
@@ -54,7 +54,7 @@ class TensorBoard(Callback):
     def __init__(
         self, folder: str | os.PathLike[str], every: int | None = None, histograms: bool = False
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = as_path(self, "folder", folder)
         self.every = None if every is None else whole(self, "every", every, 1)
         self.histograms = flag(self, "histograms", histograms)
         self._files: dict[str, _EventFile] = {}

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from types import FunctionType, MethodType
 from typing import Any, ClassVar
 
 from xpnn import backend
@@ -25,7 +26,7 @@ from xpnn.autograd import tape
 from xpnn.autograd.record import backward, wrap
 from xpnn.autograd.tape import Leaf
 from xpnn.autograd.tensor import Tensor, seed
-from xpnn.errors import DTypeError, GraphError, XpnnError
+from xpnn.errors import ConfigError, DTypeError, GraphError, XpnnError
 from xpnn.initializers import blank
 from xpnn.layers import config
 from xpnn.layers.parts import Parameter, Parts
@@ -78,6 +79,18 @@ class Layer(Parts):
         layer._config = dict(list(bound.arguments.items())[1:])
         blank.spend(cls.__name__)
         return layer
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name[0] != "_" and (isinstance(value, Parts) or not callable(value)):
+            of_class = getattr(type(self), name, None)  # a function may take a method's place
+            fixed = isinstance(of_class, property) and of_class.fset is None
+            if fixed or isinstance(of_class, (FunctionType, MethodType)):
+                msg = (
+                    f"{type(self).__name__}: {name!r} is a method or a property of the class, so an"
+                    f" attribute cannot have this name. Take another one, such as 'my_{name}'."
+                )
+                raise ConfigError(msg)
+        super().__setattr__(name, value)
 
     # -------------------------------------------------------------------------- computing
 

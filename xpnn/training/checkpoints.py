@@ -2,13 +2,14 @@
 
 A checkpoint holds weights, the state of the optimizers, the random stream now and when the pass
 over the data was opened, the position in that pass, the sums of the epoch's means, the history, and
-what callbacks remember. Read back, everything is checked before anything is loaded.
+what callbacks remember. One that is refused leaves model, optimizers and random stream alone.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ _FORMAT = 1
 
 def newest(place: str | os.PathLike[str]) -> Path | None:
     """Return the newest checkpoint in a folder; a file as it is; None if there is nothing yet."""
-    if Path(place).is_file():
-        return Path(place)
+    path = Path(place)
+    if path.is_file() or (path.suffix == ".safetensors" and not path.exists()):
+        return path
     found = checkpoints_in(place)
     return found[-1] if found else None
 
@@ -111,7 +113,8 @@ def read(run: Any, path: Path) -> None:
             msg = f"{path}: a checkpoint of format {saved['format']}; this xpnn reads {_FORMAT}."
             raise DataError(msg)
         _compare(run, path, saved)
-        _restore(run, saved, _together(saved["state"], arrays))
+        with _all_or_nothing(run):
+            _restore(run, saved, _together(saved["state"], arrays))
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         msg = f"{path}: this checkpoint lacks or garbles a part ({type(error).__name__}: {error})."
         raise DataError(msg) from error
@@ -156,8 +159,32 @@ def _listed(names: Any) -> str:
     return ", ".join(shown) or "none"
 
 
+@contextmanager
+def _all_or_nothing(run: Any) -> Iterator[None]:
+    """Put model, optimizers and random stream back, and close the data, if something is refused."""
+    model, rng = run.model, random.get_rng()
+    stream, layers = rng.state, [(layer, dict(vars(layer))) for layer in model.layers()]
+    data = [(p, p.data) for p in model.parameters()]
+    optimizers = [(o, o.state_dict()) for o in model.optimizers.values()]
+    try:
+        yield
+    except BaseException:
+        run.source.close()
+        for layer, attributes in layers:
+            layer._forget(attributes)
+        for p, array in data:
+            p.data = array
+        for optimizer, state in optimizers:
+            optimizer.load_state_dict(state)
+        rng.state = stream
+        raise
+
+
 def _restore(run: Any, saved: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     model = run.model
+    # What callbacks compare says more than a weight of another shape.
+    for name, callback in _named(run.callbacks).items():
+        callback.load_state_dict(state["callbacks"][name])
     # The random stream goes through the state in which the pass was opened.
     if saved["batch"] or run.source.steps is not None:
         run.source.restore(saved["source"])
@@ -166,8 +193,6 @@ def _restore(run: Any, saved: Mapping[str, Any], state: Mapping[str, Any]) -> No
     model.load_state_dict(state["model"])
     for name, optimizer in model.optimizers.items():
         optimizer.load_state_dict(state["optimizers"][name])
-    for name, callback in _named(run.callbacks).items():
-        callback.load_state_dict(state["callbacks"][name])
     home = model._home()
     for name, value in state["means"].items():
         setattr(run.means, name, _moved(value, home))

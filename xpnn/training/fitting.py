@@ -8,8 +8,9 @@ from typing import Any
 from xpnn.callbacks import Callback, EpochLines, ProgressBar
 from xpnn.data import Batch, as_arrays
 from xpnn.errors import ConfigError, DataError
+from xpnn.optim.config import flag, number
 from xpnn.training.objective import refuse_missing_targets
-from xpnn.training.run import Run
+from xpnn.training.run import Run, listed
 from xpnn.training.sources import Source, is_data, of_arrays, of_batches
 from xpnn.training.trainable import Trainable
 from xpnn.training.weights import sample_weights, weighing
@@ -30,6 +31,7 @@ def prepared(
     steps_per_epoch: int | None,
     validation_split: float,
     validation_data: Any,
+    validation_steps: int | None,
     validate_every: int | None,
     shuffle: bool,
     sample_weight: Any,
@@ -44,13 +46,17 @@ def prepared(
     _whole("epochs", epochs, 0)
     _whole("initial_epoch", initial_epoch, 0)
     _whole("accumulate", accumulate, 1)
-    for name, value in (("steps_per_epoch", steps_per_epoch), ("validate_every", validate_every)):
+    every = {"validation_steps": validation_steps, "validate_every": validate_every}
+    for name, value in {"steps_per_epoch": steps_per_epoch, **every}.items():
         if value is not None:
             _whole(name, value, 1)
     if prefetch is not None:
         _whole("prefetch", prefetch, 0)
-    if isinstance(callbacks, Callback) or any(not isinstance(c, Callback) for c in callbacks):
-        msg = f"fit: 'callbacks' must be a list of callbacks.Callback objects, got {callbacks!r}."
+    callbacks = listed("fit", callbacks)
+    validation_split = number("fit", "validation_split", validation_split, below=1)
+    flag("fit", "shuffle", shuffle)
+    if verbose not in (0, 1, 2):
+        msg = f"fit: 'verbose' must be 0, 1 or 2, got {verbose!r}."
         raise ConfigError(msg)
     if accumulate > 1 and type(model).train_step is not Trainable.train_step:
         msg = (
@@ -85,8 +91,11 @@ def prepared(
     validation = None
     if validation_data is not None:
         validation = held_out(model, validation_data, max(batch_size, 256))
-    elif validate_every is not None:
-        msg = "fit: 'validate_every' needs validation_data or validation_split."
+        validation.name = "validation_data"
+        if validation_steps is not None:
+            validation.cut(validation_steps)
+    elif given := [name for name, value in every.items() if value is not None]:
+        msg = f"fit: {given[0]!r} needs validation_data or validation_split."
         raise ConfigError(msg)
 
     shown: list[Callback] = [ProgressBar()] if verbose == 1 else []
@@ -98,9 +107,6 @@ def prepared(
     )  # fmt: skip
     if resume is not None:
         run.resume(resume)
-        if run.resumed and initial_epoch:
-            msg = "fit: a resumed run begins at the epoch of its checkpoint, not 'initial_epoch'."
-            raise ConfigError(msg)
     return run
 
 
@@ -115,6 +121,13 @@ def held_out(model: Any, data: Any, batch_size: int) -> Source:
             )
             raise ConfigError(msg)
         data = Batch(*data)
+    arrays = isinstance(data, list) and all(hasattr(part, "shape") for part in data)
+    if arrays and len(data) in (2, 3) and _needs_targets(model):
+        msg = (
+            "expected data to evaluate as a tuple, (x, y) or (x, y, weight), got a list of arrays."
+            " A list has batches, each (x, y)."
+        )
+        raise ConfigError(msg)
     if isinstance(data, Batch):
         return of_arrays(_arrays(model, *data), batch_size=batch_size, **place)
     if is_data(data):
@@ -124,13 +137,17 @@ def held_out(model: Any, data: Any, batch_size: int) -> Source:
 
 def _arrays(model: Any, x: Any, y: Any, weight: Any = None) -> Batch:
     x = as_arrays(x)
-    if type(model).objective is Trainable.objective:
+    if _needs_targets(model):
         refuse_missing_targets(y)
     data = Batch(x, None if y is None else as_arrays(y))
     first = x[0] if isinstance(x, tuple) else x
     if weight is not None:
         data = data._replace(weight=sample_weights(weight, int(first.shape[0])))
     return data
+
+
+def _needs_targets(model: Any) -> bool:
+    return type(model).objective is Trainable.objective
 
 
 def _whole(name: str, value: Any, least: int) -> None:
@@ -141,9 +158,6 @@ def _whole(name: str, value: Any, least: int) -> None:
 
 
 def _split_tail(data: Batch, fraction: float) -> tuple[Batch, Any]:
-    if not 0.0 < fraction < 1.0:
-        msg = f"fit: 'validation_split' must be in (0, 1), got {fraction}."
-        raise ConfigError(msg)
     n = data.examples
     cut = n - round(n * fraction)
     if cut in (0, n):

@@ -61,17 +61,23 @@ class History(Mapping[str, list[float]]):
     def report(self, name: str, value: float) -> None:
         """Give the last epoch a value: for callbacks that measure something, in ``on_epoch_end``.
 
-        A logger sees it if it is called later: the reporting callback has a lower ``rank``.
+        What shows or checkpoints the history sees it if it is called later: the reporting callback
+        has a lower ``rank``.
 
         Raises
         ------
         ConfigError
-            If there is no epoch yet.
+            If there is no epoch yet, or the value is no number.
         """
         if not self.epochs:
             msg = f"report: {name!r} has no epoch to belong to yet. Report in on_epoch_end."
             raise ConfigError(msg)
-        self.history.setdefault(name, [math.nan] * self.epochs)[-1] = value
+        try:
+            number = float("" if isinstance(value, str) else value)
+        except (TypeError, ValueError, RuntimeError):
+            msg = f"report: expected a number as {name!r}, got {value!r}."
+            raise ConfigError(msg) from None
+        self.history.setdefault(name, [math.nan] * self.epochs)[-1] = number
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write the history to a file, atomically: an object of what was measured by name.

@@ -29,6 +29,13 @@ class Model(Saveable, Trainable):
 
     Write ``__init__`` (the layers) and ``forward``; the rest is here.
 
+    Attributes
+    ----------
+    optimizer : Optimizer or None
+        What ``compile`` chose; it may be set to another one.
+    history : History or None
+        That of the last ``fit``, which sets it.
+
     Examples
     --------
     >>> import numpy as np, xpnn
@@ -60,6 +67,7 @@ class Model(Saveable, Trainable):
         steps_per_epoch: int | None = None,
         validation_split: float = 0.0,
         validation_data: Any = None,
+        validation_steps: int | None = None,
         validate_every: int | None = None,
         shuffle: bool = True,
         sample_weight: Any = None,
@@ -92,6 +100,9 @@ class Model(Saveable, Trainable):
             evaluated after every epoch.
         validation_data : (x, y), (x, y, weight), iterable or function, optional
             What is evaluated instead.
+        validation_steps : int, optional
+            How many batches of it are evaluated, if not all: the first ones each time. Data without
+            an end needs it.
         validate_every : int, optional
             After how many steps it is evaluated within epochs too; see ``history.validations``.
         shuffle : bool
@@ -112,7 +123,7 @@ class Model(Saveable, Trainable):
             A folder in which a :class:`~xpnn.callbacks.Checkpoint` wrote, or one of its files: the
             run goes on from the newest one, or starts if there is none. Model, data and arguments
             must be those of the first run; ``epochs`` may be larger. The hyperparameters of the
-            optimizer are those of the checkpoint.
+            optimizer are those of the checkpoint. It is only read: what writes is the callback.
         verbose : {0, 1, 2}
             Nothing, a progress bar (on a terminal), or a line an epoch.
 
@@ -130,7 +141,18 @@ class Model(Saveable, Trainable):
         DataError
             If there are no examples, or not as many targets, or a checkpoint is damaged.
         ConfigError
-            If arguments contradict one another, or the checkpoint is of another run.
+            If arguments contradict one another, or the checkpoint is of another run: then model,
+            optimizer and random stream are as before.
+        FileNotFoundError
+            If ``resume`` names a ``.safetensors`` file that is not there.
+
+        Notes
+        -----
+        To have good weights to put back, a run keeps copies of them, and of what the optimizer
+        remembers, every 50 steps: that much memory more, twice as much for a moment.
+
+        It starts without gradients, and leaves none. Weights in batches that lie on a GPU are not
+        looked at, as it would have to wait: negative ones are refused elsewhere.
 
         Examples
         --------
@@ -149,9 +171,10 @@ class Model(Saveable, Trainable):
             self, x, y,
             batch_size=batch_size, epochs=epochs, initial_epoch=initial_epoch,
             steps_per_epoch=steps_per_epoch, validation_split=validation_split,
-            validation_data=validation_data, validate_every=validate_every, shuffle=shuffle,
-            sample_weight=sample_weight, class_weight=class_weight, accumulate=accumulate,
-            prefetch=prefetch, callbacks=callbacks, resume=resume, verbose=verbose,
+            validation_data=validation_data, validation_steps=validation_steps,
+            validate_every=validate_every, shuffle=shuffle, sample_weight=sample_weight,
+            class_weight=class_weight, accumulate=accumulate, prefetch=prefetch,
+            callbacks=callbacks, resume=resume, verbose=verbose,
         )  # fmt: skip
         self.history = run.history
         return train(run)
@@ -164,7 +187,8 @@ class Model(Saveable, Trainable):
         Parameters
         ----------
         x, y, sample_weight
-            As in :meth:`fit`.
+            As in :meth:`fit`. Batches must come to an end, as those of ``itertools.islice(x, 100)``
+            do.
         batch_size : int
 
         Examples

@@ -46,6 +46,12 @@ class Objective:
     """
 
     def __init__(self, loss: Any, metrics: Any = (), loss_weights: Any = None) -> None:
+        if loss is None:
+            msg = (
+                "compile: 'metrics' and 'loss_weights' belong to a loss, and there is none. A model"
+                " that overrides objective returns there what it reports."
+            )
+            raise ConfigError(msg)
         several = isinstance(loss, (list, dict))
         self.by_name = isinstance(loss, dict)
         if isinstance(loss, dict):
@@ -231,6 +237,12 @@ def named_metrics(given: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     alone = isinstance(given, str) or not isinstance(given, Iterable)
     for metric in (given,) if alone else given:
+        if isinstance(metric, list) and not any(isinstance(part, Mapping) for part in metric):
+            msg = (
+                f"compile: expected names, pairs or functions in 'metrics', got the list {metric}."
+                " For several outputs give a dict, with the names of the outputs."
+            )
+            raise ConfigError(msg)
         name, f = metrics.name_of(metric), metrics.get(metric)
         if name == "loss" or found.get(name, f) is not f:
             msg = f"compile: two values would be reported as {name!r}. Give one of them a __name__."

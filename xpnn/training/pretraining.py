@@ -15,6 +15,7 @@ from xpnn.errors import ConfigError, DataError, NonFiniteError
 from xpnn.layers import RBM, AutoEncoder, Layer, Unsupervised
 from xpnn.training.history import History
 from xpnn.training.model import Model
+from xpnn.training.run import listed
 
 __all__ = ["pretrain"]
 
@@ -135,10 +136,7 @@ def pretrain(
         for stage, name, n in stages:
             stage.look(few)
             shown = _progress(f"{stage.title}: ", verbose)
-            own = callbacks(name) if callable(callbacks) else callbacks
-            if isinstance(own, Callback):
-                msg = f"pretrain: 'callbacks' must be a list of Callback objects, got {own!r}."
-                raise ConfigError(msg)
+            own = listed("pretrain", callbacks(name) if callable(callbacks) else callbacks)
             histories[name] = stage.learn(
                 x,
                 epochs=n,

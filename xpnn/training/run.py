@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from xpnn._names import hint
 from xpnn.callbacks import Callback
-from xpnn.errors import NonFiniteError
+from xpnn.callbacks.base import as_path
+from xpnn.errors import ConfigError, NonFiniteError
 from xpnn.training import checkpoints
 from xpnn.training.guard import Guard
 from xpnn.training.history import History, Means
 from xpnn.training.sources import Source
 
-__all__ = ["Run"]
+__all__ = ["Run", "listed"]
 
 
 class Run:
@@ -90,8 +92,13 @@ class Run:
 
     def resume(self, folder: str | os.PathLike[str]) -> None:
         """Go on from the newest checkpoint in a folder, or from one that is named, if there is."""
-        path = checkpoints.newest(folder)
+        path = checkpoints.newest(as_path("fit", "resume", folder))
         if path is not None:
+            if self.epoch:
+                msg = (
+                    "fit: a resumed run begins at the epoch of its checkpoint, not 'initial_epoch'."
+                )
+                raise ConfigError(msg)
             checkpoints.read(self, path)
             self.resumed = True
             self.guard = Guard(self.model)
@@ -101,3 +108,25 @@ class Run:
         if isinstance(error, NonFiniteError):
             self.guard.waiting.clear()
         return any([callback.on_error(self, error) for callback in self.callbacks])
+
+
+def listed(who: str, callbacks: Any) -> list[Callback]:
+    """Return callbacks as a list; None is none.
+
+    Raises
+    ------
+    ConfigError
+        If they are no sequence of callbacks, or one is there twice.
+    """
+    if callbacks is None:
+        return []
+    found = list(callbacks) if isinstance(callbacks, Iterable) else []
+    odd = [one for one in found if not isinstance(one, Callback)]
+    if odd or not isinstance(callbacks, Iterable):
+        msg = f"{who}: 'callbacks' must be a list of callbacks.Callback objects, got {callbacks!r}."
+        msg += hint(odd[0], ()) if odd else ""
+        raise ConfigError(msg)
+    if len({id(one) for one in found}) < len(found):
+        msg = f"{who}: a callback is twice in 'callbacks', {callbacks!r}. Make another one."
+        raise ConfigError(msg)
+    return found

@@ -14,6 +14,7 @@ from xpnn.data import Batch, Batches, as_arrays, prefetched
 from xpnn.data.batches import moved
 from xpnn.errors import DataError
 from xpnn.training.precision import widened
+from xpnn.training.weights import check_weights
 
 __all__ = ["Source", "as_batch", "is_data", "of_arrays", "of_batches"]
 
@@ -54,6 +55,7 @@ class Source:
     ) -> None:
         self.begin, self.steps, self.prefetch, self.lasting = begin, steps, prefetch, lasting
         self.batches = batches if steps is None else steps
+        self.name = "x"  # of the argument that was given
         self.targets: tuple[Any, ...] = ()  # all there are, where that is known beforehand
         self.fingerprint: dict[str, Any] = {"steps_per_epoch": steps}
         self._pass: Any = None
@@ -68,10 +70,11 @@ class Source:
         self.close()
         if self._opened is not None and not self.lasting and not start:
             msg = (
-                "fit: the batches are used up: an iterator can be gone through once. Give a"
-                " function that returns a new one for every epoch, or say how many batches make an"
-                " epoch with steps_per_epoch=..., if one goes on for so long."
+                f"fit: the batches of {self.name} are used up: an iterator can be gone through"
+                " once. Give a function that returns a new one for every epoch."
             )
+            if self.name == "x":
+                msg += " If it goes on for so long, steps_per_epoch says how much is an epoch."
             raise DataError(msg)
         rng = random.get_rng()
         self._opened, self._taken = rng.state, start
@@ -101,7 +104,7 @@ class Source:
                 done += 1
                 yield batch
             elif not self._taken:
-                msg = "fit: the data gave no batches."
+                msg = f"fit: {self.name} gave no batches."
                 raise DataError(msg)
             elif self.steps is None:
                 return
@@ -127,6 +130,12 @@ class Source:
         rng.state = state
         with closing(_drawn_in(context, context.run(self.begin, 0))) as drawn:
             return next(drawn)
+
+    def cut(self, most: int) -> None:
+        """Let a pass have no more than so many batches."""
+        begin = self.begin
+        self.begin = lambda start: itertools.islice(begin(start), most - start)
+        self.batches = most if self.batches is None else min(most, self.batches)
 
     # ----------------------------------------------------------------------------- position
 
@@ -231,13 +240,15 @@ def of_batches(
         try:
             items = iter(make())
         except TypeError as error:
-            msg = f"fit: the function that was given for x returned no iterable: {error}."
+            msg = f"fit: the function that was given for batches returned no iterable: {error}."
             raise DataError(msg) from error
         left_out = itertools.islice(items, start, None) if start else items
         return map(convert, left_out)
 
     def convert(item: Any) -> Batch:
         batch = as_batch(item)
+        if batch.weight is not None:
+            check_weights(batch.weight)
         if weigh is not None:
             batch = weigh(batch)
         return _placed(batch, device, dtype)

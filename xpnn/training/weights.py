@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,8 +10,9 @@ from xpnn._dtypes import as_dtype
 from xpnn.backend import array_namespace, unwrap
 from xpnn.data import Batch, as_arrays
 from xpnn.errors import ConfigError, DataError
+from xpnn.losses._checks import may_look
 
-__all__ = ["sample_weights", "weighing"]
+__all__ = ["check_weights", "sample_weights", "weighing"]
 
 Array = Any
 
@@ -28,13 +30,27 @@ def sample_weights(given: Any, n: int) -> Array:
         shape = "several" if isinstance(weight, tuple) else tuple(weight.shape)
         msg = f"fit: expected 'sample_weight' of shape ({n},), one an example, got {shape}."
         raise DataError(msg)
-    xp = array_namespace(weight)
     if as_dtype(weight.dtype).kind != "f":
+        xp = array_namespace(weight)
         weight = xp.astype(weight, xp.float32)
-    if not bool(xp.all((weight >= 0) & xp.isfinite(weight))):
-        msg = "fit: 'sample_weight' must be finite and not negative."
-        raise DataError(msg)
+    _refuse_negative("'sample_weight'", weight)
     return weight
+
+
+def check_weights(weight: Any) -> None:
+    """Raise an error for weights of a batch that make no sense, unless a GPU had to wait for it."""
+    if isinstance(weight, tuple):
+        msg = f"fit: expected the weights of a batch as one array, got {len(weight)}."
+        raise DataError(msg)
+    if may_look(weight):
+        _refuse_negative("the weights of a batch", weight)
+
+
+def _refuse_negative(what: str, weight: Array) -> None:
+    xp = array_namespace(weight)
+    if not bool(xp.all((weight >= 0) & (weight < math.inf))):
+        msg = f"fit: {what} must be finite and not negative."
+        raise DataError(msg)
 
 
 def weighing(class_weight: Any, targets: Any = None) -> Callable[[Batch], Batch]:
@@ -58,9 +74,10 @@ def weighing(class_weight: Any, targets: Any = None) -> Callable[[Batch], Batch]
         if not all(hasattr(c, "__index__") and c >= 0 for c in labels):
             msg = f"fit: the keys of 'class_weight' must be labels 0, 1, ..., got {labels}."
             raise ConfigError(msg)
-        table = [float(class_weight.get(c, 1.0)) for c in range(max(labels, default=-1) + 1)]
+        given = [class_weight.get(c, 1.0) for c in range(max(labels, default=-1) + 1)]
+        table = _numbers(given, class_weight)
     else:
-        table = [float(w) for w in class_weight]
+        table = _numbers(class_weight, class_weight)
     if not all(0.0 <= w < float("inf") for w in table):
         msg = f"fit: the weights of classes must be finite and not negative, got {table}."
         raise ConfigError(msg)
@@ -77,6 +94,14 @@ def weighing(class_weight: Any, targets: Any = None) -> Callable[[Batch], Batch]
         return batch._replace(weight=weight)
 
     return weigh
+
+
+def _numbers(weights: Any, given: Any) -> list[float]:
+    try:
+        return [float(w) for w in weights]
+    except (TypeError, ValueError):
+        msg = f"fit: 'class_weight' must have a number for each class, got {given!r}."
+        raise ConfigError(msg) from None
 
 
 def _balanced(word: str, targets: Any) -> list[float]:
@@ -99,7 +124,13 @@ def _balanced(word: str, targets: Any) -> list[float]:
 
 def _labels(targets: Any) -> Array:
     """Return targets as labels (N,): integers as they are, rows of a one-hot by their largest."""
-    raw = None if targets is None or isinstance(targets, tuple) else unwrap(targets)
+    if isinstance(targets, tuple):
+        msg = (
+            f"fit: 'class_weight' is for models of one output, here are {len(targets)}. Give"
+            " sample_weight, or weigh the classes in the losses."
+        )
+        raise ConfigError(msg)
+    raw = None if targets is None else unwrap(targets)
     if raw is not None and raw.ndim == 1 and as_dtype(raw.dtype).kind in "iu":
         return raw
     if raw is not None and raw.ndim == 2 and raw.shape[1] > 1:
