@@ -15,6 +15,7 @@ import xpnn
 from xpnn import backend, zoo
 from xpnn._libraries import LIBRARIES
 from xpnn.errors import NonFiniteError, XpnnError
+from xpnn.kernels import fast
 
 __all__ = ["main"]
 
@@ -210,8 +211,10 @@ def _networks(options: argparse.Namespace) -> int:
 
 
 def _devices(options: argparse.Namespace) -> int:
+    kernels = "compiled kernels" if fast.is_on() else "pip install 'xpnn[fast]' compiles kernels"
     for name in backend.available_devices():
-        print(f"{name:20} works")
+        more = f", {xpnn.get_num_threads()} threads; {kernels}" if name == "cpu" else ""
+        print(f"{name:20} works{more}")
     for name, library in LIBRARIES.items():
         if reason := library.status():
             print(f"{name:20} {reason}")
