@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +20,8 @@ from xpnn.errors import ConfigError
 from xpnn.kernels import numpy_products
 from xpnn.kernels.numpy_products import product
 from xpnn.parallel import blas_alone, share
+
+ROOT = Path(xpnn.__file__).parents[1]
 
 
 def blas_threads() -> list[int]:
@@ -57,6 +63,22 @@ def test_the_environment_says_how_many(
     parallel._default.cache_clear()
     assert xpnn.get_num_threads() == expected
     parallel._default.cache_clear()
+
+
+@pytest.mark.parametrize("number", ["1", ""])
+def test_blas_keeps_to_what_the_environment_says_of_xpnn(number: str) -> None:
+    code = (
+        "import numpy, threadpoolctl, xpnn\n"
+        "for x in 1, xpnn.Tensor(numpy.ones(2)) + 1:\n"
+        "    print({x['num_threads'] for x in threadpoolctl.threadpool_info()})"
+    )
+    environment = {"PYTHONPATH": str(ROOT), "XPNN_FAST": "0", "XPNN_NUM_THREADS": number}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    before, after = done.stdout.split()
+    assert after == "{1}" if number else after == before
 
 
 def test_one_number_for_blas_and_the_pool_is_given_back() -> None:

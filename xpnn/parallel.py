@@ -28,6 +28,7 @@ __all__ = [
     "begin_step",
     "blas_alone",
     "get_num_threads",
+    "heed_environment",
     "num_threads",
     "pool_in_use",
     "set_num_threads",
@@ -92,6 +93,12 @@ def set_num_threads(n: int | None) -> None:
     with _lock:
         blas_alone.limit(n)
         _chosen = n
+
+
+def heed_environment() -> None:
+    """Let BLAS keep to ``XPNN_NUM_THREADS`` too; called when the first kernel is wanted."""
+    if _chosen is None and os.environ.get(_VARIABLES[0], "").isdecimal():
+        set_num_threads(_default())
 
 
 @contextmanager

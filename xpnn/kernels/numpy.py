@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from xpnn import parallel
 from xpnn.kernels.numpy_conv import conv2d, conv2d_accepts, conv2d_vjp
 from xpnn.kernels.numpy_memory import free_memory, memory_stats
 from xpnn.kernels.numpy_neural import (
@@ -74,3 +75,4 @@ def _keep_freed_memory() -> None:
 
 
 _keep_freed_memory()
+parallel.heed_environment()
