@@ -78,10 +78,9 @@ def alone_and_fast(prepare: Prepare, name: str = "xpnn") -> dict[str, Contestant
 
 
 def _fast(prepare: Prepare) -> Callable[[], Any]:
-    if importlib.util.find_spec("xpnn.kernels.numba") is None:
-        msg = "xpnn has no kernels in Numba"
+    if importlib.util.find_spec("numba") is None:
+        msg = "Numba is not installed"
         raise ModuleNotFoundError(msg, name="numba")
-    importlib.import_module("numba")
     return prepare()
 
 
