@@ -552,3 +552,40 @@ def test_layers_are_told_of_every_update() -> None:
         ops.sum(net(make((3, 2)))).backward()
         optimizer.step(net)
     assert net[0][0].updates == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("layers", [layers.Dense(2)]),
+        ("parameters", [layers.Parameter([1.0])]),
+        ("build", layers.Dense(2)),
+        ("forward", layers.Chain([layers.Dense(2)])),
+        ("objective", "mse"),
+        ("state_dict", {}),
+        ("fit", 3),
+        ("params", [1]),
+        ("optimizers", {}),
+        ("mine", 1),
+        ("_parts", ()),
+    ],
+)
+def test_an_attribute_does_not_take_the_place_of_a_method(name: str, value: Any) -> None:
+    class Net(xpnn.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            setattr(self, name, value)
+
+        def mine(self) -> None:
+            """Do nothing."""
+
+    with pytest.raises(ConfigError, match=f"Net: '{name}' is a method .*, such as 'my_{name}'"):
+        Net()
+
+
+def test_a_function_may_take_the_place_of_a_method() -> None:
+    layer = layers.Dense(2)
+    layer.penalty = lambda: 3.0
+    assert layer.penalties() == 3.0
+    layer.training, layer.name = False, "first"
+    assert layer.name == "first"

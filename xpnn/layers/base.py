@@ -52,6 +52,7 @@ class Layer(Parts):
 
     training: bool = True
     functions: ClassVar[tuple[str, ...]] = ()  # of xpnn.functional, whose errors are this layer's
+    _taken: ClassVar[frozenset[str]] = frozenset()  # names of methods and properties
     _config: dict[str, Any]
     _shapes: tuple[tuple[int, ...], ...] | None = None
     _dtypes: tuple[str, ...] = ()
@@ -62,6 +63,7 @@ class Layer(Parts):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         config.register(cls)
+        cls._taken = _methods(cls)
 
     def __new__(cls, *args: Any, **params: Any) -> Any:
         layer = super().__new__(cls)
@@ -81,15 +83,13 @@ class Layer(Parts):
         return layer
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name[0] != "_" and (isinstance(value, Parts) or not callable(value)):
-            of_class = getattr(type(self), name, None)  # a function may take a method's place
-            fixed = isinstance(of_class, property) and of_class.fset is None
-            if fixed or isinstance(of_class, (FunctionType, MethodType)):
-                msg = (
-                    f"{type(self).__name__}: {name!r} is a method or a property of the class, so an"
-                    f" attribute cannot have this name. Take another one, such as 'my_{name}'."
-                )
-                raise ConfigError(msg)
+        # A function may take a method's place: nothing else can be called there.
+        if name in self._taken and (isinstance(value, Parts) or not callable(value)):
+            msg = (
+                f"{type(self).__name__}: {name!r} is a method or a property of the class, so an"
+                f" attribute cannot have this name. Take another one, such as 'my_{name}'."
+            )
+            raise ConfigError(msg)
         super().__setattr__(name, value)
 
     # -------------------------------------------------------------------------- computing
@@ -345,6 +345,17 @@ class Layer(Parts):
     def __repr__(self) -> str:
         given = ", ".join(f"{k}={v!r}" for k, v in self._config.items())
         return f"{type(self).__name__}({given})"
+
+
+def _methods(cls: type) -> frozenset[str]:
+    """Return the names of a class under which an attribute would be found in their place."""
+    of_class = {name: getattr(cls, name) for name in dir(cls)}
+    return frozenset(
+        name
+        for name, value in of_class.items()
+        if isinstance(value, (FunctionType, MethodType))
+        or (isinstance(value, property) and value.fset is None)
+    )
 
 
 def _no_array(layer: Layer, x: Any) -> DTypeError:
