@@ -770,6 +770,34 @@ def test_gathered_gradients_of_float16_do_not_overflow() -> None:
     assert to_numpy(small[0].weight)[0, 0] == pytest.approx(0.04, rel=1e-2)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_weights_and_gathered_gradients_are_the_same_on_every_device(
+    device: Any, dtype: str
+) -> None:
+    if device.startswith("strict") and dtype == "float16":
+        pytest.skip("the standard has no float16")
+    x, y = problem()
+    w = np.linspace(0, 2, 60)
+
+    def run(where: str) -> Any:
+        xpnn.set_dtype(dtype)
+        xpnn.set_seed(0)
+        with xpnn.device(where):
+            model = xpnn.Sequential([layers.Dense(8, activation="tanh"), layers.Dense(2)])
+            model.compile("cross_entropy", optim.Adam(0.02))
+            history = model.fit(
+                x, y, sample_weight=w, batch_size=10, accumulate=4, validation_data=(x, y, w)
+            )
+            model.fit([(x, y, w)], class_weight=[1.0, 2.0])
+        return model, history
+
+    (here, expected), (there, found) = run("cpu"), run(device)
+    rtol = 1e-5 if dtype == "float32" else 1e-2
+    for a, b in zip(weights(there), weights(here), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
+    assert found["val_loss"] == pytest.approx(expected["val_loss"], rel=rtol)
+
+
 def test_sums_are_not_accumulated() -> None:
     x, y = problem()
     for loss in (("cross_entropy", {"reduction": "sum"}), ["mse", ("mae", {"reduction": "sum"})]):

@@ -147,7 +147,8 @@ class Objective:
 def _weighted(values: Any, weight: Any, reduction: str) -> Any:
     """Return the weighted mean (or sum) of the values of a loss; 0 if no example has a weight."""
     values = widened(values)
-    xp = array_namespace(unwrap(values))
+    raw = unwrap(values)
+    xp = array_namespace(raw)
     shape, found = tuple(values.shape), tuple(weight.shape)
     if found != shape[: len(found)]:
         msg = (
@@ -155,9 +156,9 @@ def _weighted(values: Any, weight: Any, reduction: str) -> Any:
             f" example, of shape {shape[:1]}, or one a value."
         )
         raise ShapeError(msg)
-    weight = xp.astype(xp.reshape(weight, found + (1,) * (len(shape) - len(found))), values.dtype)
+    weight = xp.astype(xp.reshape(weight, found + (1,) * (len(shape) - len(found))), raw.dtype)
     total = xp.sum(xp.broadcast_to(weight, shape))
-    summed = array_namespace(values).sum(weight * values)
+    summed = array_namespace(values).sum(values * weight)
     if reduction == "sum":
         return summed
     return summed / xp.where(total == 0, xp.ones_like(total), total)

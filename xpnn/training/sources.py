@@ -13,7 +13,7 @@ from xpnn._dtypes import as_dtype
 from xpnn.data import Batch, Batches, as_arrays, prefetched
 from xpnn.data.batches import moved
 from xpnn.errors import DataError
-from xpnn.training.precision import widened
+from xpnn.training.precision import wide
 from xpnn.training.weights import check_weights
 
 __all__ = ["Source", "as_batch", "is_data", "of_arrays", "of_batches"]
@@ -206,7 +206,7 @@ def of_arrays(
 def _placed(batch: Batch, device: Any, dtype: Any) -> Batch:
     """Return a batch where it is needed; its weights may be larger than float16 can tell."""
     x, y = (moved(part, device, dtype) for part in (batch.x, batch.y))
-    return Batch(x, y, widened(moved(batch.weight, device)))
+    return Batch(x, y, moved(batch.weight, device, wide(dtype)))
 
 
 def _name_of(dtype: Any) -> str | None:
