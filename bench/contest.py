@@ -90,10 +90,11 @@ def main(
     *,
     tiny: Contestants | Mapping[str, Contestants] | None = None,
     baseline: str = "torch",
+    check: Callable[[dict[str, Any]], list[str]] = lambda report: [],
     rounds: int = 5,
     seconds: float = 1.5,
     threads: int | None = None,
-) -> dict[str, Any] | None:
+) -> None:
     """Run a bench from the command line.
 
     Parameters
@@ -106,13 +107,11 @@ def main(
         The same in sizes for a test, which ``--quick`` runs instead.
     baseline : str
         To whose figures the others are put in relation.
+    check : callable
+        Returns a line for each demand of this bench that a report misses; ``--check`` prints these
+        beside the targets of the table that are missed.
     rounds, seconds, threads
         What is measured if the command line says nothing else.
-
-    Returns
-    -------
-    dict
-        The report that was printed; None in the process of a contestant.
     """
     name = Path(sys.argv[0]).stem
     options = _options(doc, rounds, seconds, threads)
@@ -122,16 +121,15 @@ def main(
     if options.child:
         workload, contestant = options.child
         print(json.dumps(_measured(workloads[workload][contestant].prepare, options.seconds)))
-        return None
+        return
     if options.only:
         workloads = _chosen(workloads, options.only)
     found = report.gather(_rounds(workloads, options), baseline, options)
     report.show(found)
     if options.save:
         report.save(found, name)
-    if options.check and (missed := targets.missed(name, found)):
+    if options.check and (missed := targets.missed(name, found) + check(found)):
         sys.exit("missed:\n" + "\n".join(missed))
-    return found
 
 
 def _options(doc: str | None, rounds: int, seconds: float, threads: int | None) -> Any:
@@ -165,8 +163,9 @@ def _chosen(workloads: dict[str, dict[str, Contestant]], only: list[str]) -> Any
     """Return what has the names that were given: of workloads, of contestants, or of both."""
     contestants = {c for found in workloads.values() for c in found}
     if unknown := set(only) - contestants - set(workloads):
-        names = ", ".join([*workloads, *sorted(contestants)])
-        sys.exit(f"--only: there is no {', '.join(sorted(unknown))}; there are {names}")
+        names = ", ".join(map(repr, [*workloads, *sorted(contestants)]))
+        missing = ", ".join(map(repr, sorted(unknown)))
+        sys.exit(f"--only: there is no {missing}; there are {names}")
     rows, names = set(only) & set(workloads) or set(workloads), set(only) & contestants
     chosen = {
         workload: {c: v for c, v in found.items() if c in (names or contestants)}

@@ -1,38 +1,21 @@
-"""Time what the tape costs: single operations on tiny arrays, and an unfused small network.
+"""What the tape costs: single operations on tiny arrays, and an unfused small network.
 
-Run from the repository's root, where xpnn can be imported::
-
-    python bench/tape_overhead.py          # prints two tables
-    python bench/tape_overhead.py --save   # writes bench/results/tape_overhead.json as well
-
-*Operations*: a chain of 100 products, sums and hyperbolic tangents of 4 x 4 float32 matrices; the
-figure is one operation's share. *Network*: value and gradients of the cross-entropy of a
+*Operations*: a chain of 100 products, sums and hyperbolic tangents of 4 x 4 float32 matrices; one
+operation has a hundredth of the figure. *Network*: value and gradients of the cross-entropy of a
 10-32-32-10 network with a batch of 32, written with operations of the standard alone, by hand in
-NumPy, and in PyTorch. Each contestant runs in a process of its own, in turn, for several rounds;
-the figure is the median over rounds of the median over calls. One thread.
+NumPy, and in PyTorch. One thread.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib.metadata
-import itertools
-import json
-import os
-import platform
-import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results" / "tape_overhead.json"
-PACKAGES = ("numpy", "torch")
+from contest import main
+
 LENGTH = 100  # operations in the chain
 SIZES, BATCH = (10, 32, 32, 10), 32
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 Call = Callable[[], Any]
 
@@ -135,7 +118,6 @@ def torch_chain(*, recorded: bool, backward: bool) -> Call:
     """The chain in PyTorch."""
     import torch
 
-    torch.set_num_threads(1)
     x, w, b = map(torch.from_numpy, matrices())
     ones = torch.ones_like(x)
     x.requires_grad_(recorded)
@@ -150,15 +132,17 @@ def torch_chain(*, recorded: bool, backward: bool) -> Call:
 
 
 OPERATIONS: dict[str, Callable[[], Call]] = {
-    "NumPy, forward": numpy_forward,
+    "numpy": numpy_forward,
     "xpnn.ops on raw arrays": raw_forward,
     "xpnn, constants": tensor_forward,
     "xpnn, recorded": taped_forward,
-    "PyTorch, constants": lambda: torch_chain(recorded=False, backward=False),
-    "PyTorch, recorded": lambda: torch_chain(recorded=True, backward=False),
-    "NumPy by hand, and gradient": numpy_backward,
-    "xpnn, and gradient": taped_backward,
-    "PyTorch, and gradient": lambda: torch_chain(recorded=True, backward=True),
+    "torch, constants": partial(torch_chain, recorded=False, backward=False),
+    "torch, recorded": partial(torch_chain, recorded=True, backward=False),
+}
+GRADIENTS: dict[str, Callable[[], Call]] = {
+    "numpy": numpy_backward,
+    "xpnn": taped_backward,
+    "torch": partial(torch_chain, recorded=True, backward=True),
 }
 
 # ------------------------------------------------------------------------------- a network
@@ -167,15 +151,10 @@ OPERATIONS: dict[str, Callable[[], Call]] = {
 def network() -> Any:
     """Return inputs, one-hot labels, and a list of weights and biases in turn; float32."""
     import numpy as np
+    from networks.problems import mlp
 
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((BATCH, SIZES[0]), dtype=np.float32)
-    labels = np.eye(SIZES[-1], dtype=np.float32)[rng.integers(0, SIZES[-1], BATCH)]
-    params = []
-    for n_in, n_out in itertools.pairwise(SIZES):
-        weight = rng.standard_normal((n_in, n_out), dtype=np.float32)
-        params += [weight * np.float32((2 / n_in) ** 0.5), np.zeros(n_out, dtype=np.float32)]
-    return x, labels, params
+    x, labels, weights, _ = mlp(batch=BATCH, sizes=SIZES)
+    return x, np.eye(SIZES[-1], dtype=np.float32)[labels], weights
 
 
 def numpy_network() -> Call:
@@ -228,7 +207,6 @@ def torch_network() -> Call:
     """The loss and its gradients in PyTorch, with the same operations."""
     import torch
 
-    torch.set_num_threads(1)
     x, labels, arrays = network()
     x, labels = torch.from_numpy(x), torch.from_numpy(labels)
     params = [torch.from_numpy(p).requires_grad_() for p in arrays]
@@ -250,127 +228,17 @@ def torch_network() -> Call:
 
 
 NETWORKS: dict[str, Callable[[], Call]] = {
-    "NumPy by hand": numpy_network,
+    "numpy": numpy_network,
     "xpnn": xpnn_network,
-    "PyTorch": torch_network,
+    "torch": torch_network,
 }
 
-# ------------------------------------------------------------------------------- measuring
-
-
-def child(prepare: Callable[[], Call], seconds: float) -> None:
-    """Print the median seconds of a call, after a warm-up; exit with 3 if a library is missing."""
-    try:
-        call = prepare()
-    except ModuleNotFoundError as error:
-        if error.name not in PACKAGES:
-            raise
-        print(error, file=sys.stderr)
-        sys.exit(3)
-    end = time.perf_counter() + seconds / 3
-    while time.perf_counter() < end:
-        call()
-    laps = []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(laps) < 5:
-        start = time.perf_counter()
-        call()
-        laps.append(time.perf_counter() - start)
-    print(statistics.median(laps))
-
-
-def measure(names: list[str], rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Return the seconds of every contestant in every round, each in a process of its own."""
-    times: dict[str, list[float]] = {}
-    missing = set()
-    environment = dict(os.environ) | dict.fromkeys(THREADS, "1")
-    for _ in range(rounds):
-        for name in names:
-            if name in missing:
-                continue
-            command = [sys.executable, __file__, "--child", name, "--seconds", str(seconds)]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True)
-            if done.returncode == 3:
-                print(f"{name}: left out, {done.stderr.strip()}")
-                missing.add(name)
-            elif done.returncode:
-                sys.exit(f"{name} failed:\n{done.stderr}")
-            else:
-                times.setdefault(name, []).append(float(done.stdout))
-    return times
-
-
-def summary(times: dict[str, list[float]], names: list[str], per: int = 1) -> dict[str, Any]:
-    """Return the median and the range of some contestants, in microseconds."""
-    rows = {}
-    for name in (n for n in names if n in times):
-        scaled = [1e6 * t / per for t in times[name]]
-        rows[name] = {
-            "median": statistics.median(scaled),
-            "lowest": min(scaled),
-            "highest": max(scaled),
-        }
-    return rows
-
-
-def show(title: str, rows: dict[str, Any]) -> None:
-    """Print a table, with the ratio of each row to the first."""
-    first = next(iter(rows.values()))["median"]
-    print(f"\n{title:32} {'median us':>10} {'range':>19} {'ratio':>8}")
-    for name, row in rows.items():
-        spread = f"{row['lowest']:.2f} - {row['highest']:.2f}"
-        print(f"{name:32} {row['median']:10.2f} {spread:>19} {row['median'] / first:8.2f}")
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the packages that are installed."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def main() -> None:
-    """Measure, print, and save if asked."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=0.6, help="of a contestant in a round")
-    parser.add_argument("--save", action="store_true", help=f"write {RESULTS.name}")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    contestants = {f"operation: {name}": prepare for name, prepare in OPERATIONS.items()}
-    contestants |= {f"network: {name}": prepare for name, prepare in NETWORKS.items()}
-    if options.child:
-        child(contestants[options.child], options.seconds)
-        return
-    times = measure(list(contestants), options.rounds, options.seconds)
-    parts = {
-        part: {
-            name.removeprefix(f"{part}: "): row
-            for name, row in summary(
-                times, [n for n in contestants if n.startswith(part)], per
-            ).items()
-        }
-        for part, per in (("operation", LENGTH), ("network", 1))
-    }
-    report = {
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, 1 thread",
-        "versions": versions(),
-        "rounds": options.rounds,
-        "microseconds": parts,
-    }
-    packages = ", ".join(f"{name} {version}" for name, version in versions().items())
-    print(f"Python {report['python']}, {packages}; {report['machine']}")
-    show("one operation, 4 x 4", parts["operation"])
-    show("network 10-32-32-10, batch 32", parts["network"])
-    if options.save:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(report, indent=2) + "\n")
-
+FULL = {
+    "100 operations, 4 x 4": OPERATIONS,
+    "100 operations and gradient, 4 x 4": GRADIENTS,
+    "10-32-32-10 of single operations, batch 32": NETWORKS,
+}
+TINY = FULL  # they are
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, FULL, tiny=TINY, baseline="numpy", rounds=7, seconds=0.6, threads=1)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -102,7 +102,7 @@ def test_a_bench_from_the_command_line() -> None:
 
 def test_a_bench_refuses_names_that_it_has_not() -> None:
     done = run("mlp_step", "--quick", "--only", "theano")
-    assert "there is no theano; there are 784-500-500-10, batch 500, autograd" in done.stderr
+    assert "there is no 'theano'; there are '784-500-500-10, batch 500', 'autograd'" in done.stderr
 
 
 def test_what_is_quick_is_not_kept() -> None:
@@ -141,3 +141,86 @@ def host(a: Any, library: str, network: str) -> Any:
 @pytest.mark.parametrize("network", NETWORKS)
 def test_floors_run(network: str) -> None:
     importlib.import_module("networks").step("floors", network, NETWORKS[network])()
+
+
+# ------------------------------------------------------------------------------- targets
+
+
+def report(**milliseconds: float) -> dict[str, Any]:
+    """Return a report of one workload of the LeNet-5 bench."""
+    rows = {
+        name.replace("_", ", "): {"milliseconds": ms, "peak MB": 30 * ms}
+        for name, ms in milliseconds.items()
+    }
+    return {"workloads": {"LeNet-5, batch 128": rows}}
+
+
+def test_targets_are_those_of_workloads_that_there_are() -> None:
+    targets = importlib.import_module("targets")
+    for target in targets.TARGETS:
+        workloads = by_workload(load(target.bench).FULL)
+        for workload in target.workloads:
+            for fast in (False, True):
+                assert set(target.contestants(fast)) <= set(workloads[workload])
+
+
+def test_what_is_missed_is_said() -> None:
+    missed = importlib.import_module("targets").missed
+    assert missed("lenet", report(xpnn=1.19, xpnn_fast=0.99, torch=1.0)) == []
+    assert missed("lenet", report(xpnn=1.0)) == []  # nobody to compare with
+    assert missed("lenet", report(xpnn=1.5, xpnn_fast=1.1, torch=1.0)) == [
+        "LeNet-5: xpnn / torch is 1.50, not 1.30",
+        "LeNet-5: xpnn, fast / torch is 1.10, not 1.00",
+        "LeNet-5, batch 128: peak memory of xpnn / torch is 1.50, not 1.20",
+    ]
+
+
+def test_rates_that_fall_are_said() -> None:
+    falls = load("scaling").falls
+    series = {"xpnn, batch 1": 10.0, "xpnn, batch 2": 8.1, "xpnn, batch 4": 7.9}
+    rows = {name: {"gigaflops": rate} for name, rate in series.items()}
+    assert falls({"workloads": {"mlp, batch": rows}}) == [
+        "mlp, batch: xpnn, batch 4 has 0.79 of the best rate before"
+    ]
+    assert len(falls({"workloads": {"mlp, threads": rows}})) == 2
+
+
+def test_the_mean_is_of_the_first_seven() -> None:
+    targets = importlib.import_module("targets")
+    row = {"xpnn": {"milliseconds": 2.0}, "torch": {"milliseconds": 1.0}}
+    reports = {t.bench: {"workloads": dict.fromkeys(t.workloads, row)} for t in targets.TARGETS[:7]}
+    assert targets.mean(reports, fast=False) == pytest.approx(2.0)
+    assert targets.mean(reports, fast=True) is None
+
+
+def test_the_table_is_written_between_its_marks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, report = load("table"), importlib.import_module("report")
+    laps = {"first": 0.1, "peak": 60.0, "rise": 1.0, "work": None}
+    rounds = {
+        "LeNet-5, batch 128": {
+            "xpnn": [{"seconds": s, **laps} for s in (0.002, 0.003, 0.009)],
+            "torch": [{"seconds": 0.002, **laps, "peak": 120.0}],
+        }
+    }
+    options = SimpleNamespace(threads=2, rounds=3)
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    monkeypatch.setattr(table, "README", tmp_path / "README.md")
+    monkeypatch.setattr(sys, "argv", ["table.py"])
+    report.save(report.gather(rounds, "torch", options), "lenet")
+    (tmp_path / "mnist_tutorial.json").write_text('{"runs": []}')  # of another kind
+    table.README.write_text(f"before\n{table.BEGIN}old\n{table.END}after\n")
+    for _ in range(2):
+        table.main()
+        written = table.README.read_text()
+        assert written.startswith(f"before\n{table.BEGIN}| row |")
+        assert written.endswith(f"{table.END}after\n")
+        assert "old" not in written
+    assert "| LeNet-5 | torch | 1.50 | 1.3 | - | 1 | 0.8 |" in written
+    assert "| peak memory of each workload | torch | 0.50 | 1.2 | - | 1.2 | 0.8 |" in written
+    assert "| LeNet-5, batch 128 | 3 (1.50) | 2 (1.00) |" in written
+
+    monkeypatch.setattr(sys, "argv", ["table.py", "--check"])
+    with pytest.raises(SystemExit, match=r"lenet: LeNet-5: xpnn / torch is 1\.50, not 1\.30"):
+        table.main()

@@ -126,13 +126,13 @@ def transformer(problem: Problem) -> Any:
 def copies(read: int, written: int) -> Any:
     """Prepare one pass over so many bytes: half of them copied to the other half.
 
-    In as many threads as everybody has, in blocks.
+    In as many threads as everybody has, a block each, unless it is done sooner in one.
     """
     size = (read + written) // 8
     source, target = np.ones(size, np.float32), np.ones(size, np.float32)
     threads = int(environ.get("OMP_NUM_THREADS", "1"))
     parts = list(zip(*(np.array_split(a, threads) for a in (target, source)), strict=True))
-    if threads == 1:
+    if threads == 1 or read + written < 2**21:
         return lambda: np.copyto(target, source)
     pool = ThreadPoolExecutor(threads)
     return lambda: list(pool.map(lambda part: np.copyto(*part), parts))

@@ -17,8 +17,8 @@ __all__ = [
 
 
 def start(layer: Any, problem: Problem) -> Any:
-    """Return a layer with the weights of a problem; a model has parameters after a first call."""
-    layer(problem.x)
+    """Return a layer with the weights of a problem; it has parameters after a first call."""
+    layer(problem.x[:1])
     for parameter, weight in zip(layer.parameters(), problem.weights, strict=True):
         parameter.data = np.array(weight)
     return layer
