@@ -93,8 +93,8 @@ def about(report: dict[str, Any]) -> str:
     """Return a line on what was measured with what."""
     versions = ", ".join(f"{p} {v}" for p, v in report["versions"].items())
     return (
-        f"{report['machine']}, {report['cores']} cores, {report['threads']} threads;"
-        f" Python {report['python']}, {versions}; {report['rounds']} rounds"
+        f"{report['machine']}, {report['cores']} cores, threads: {report['threads']};"
+        f" Python {report['python']}, {versions}; rounds: {report['rounds']}"
     )
 
 

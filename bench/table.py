@@ -17,6 +17,8 @@ from targets import MEAN, MEMORY, TARGETS, Target, mean, missed, ratio
 README = Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
 
+WIDEST = 12  # columns
+
 # What bounds a row now, for those who want to make it faster.
 BOUNDS: dict[str, str] = dict.fromkeys([t.row for t in (*TARGETS, MEAN, MEMORY)], "")
 
@@ -60,24 +62,29 @@ def summary(reports: dict[str, Any]) -> list[str]:
 
 
 def figures(name: str, found: dict[str, Any]) -> list[str]:
-    """Return all figures of a bench: milliseconds, in brackets over the baseline's."""
-    workloads, baseline = found["workloads"], found["baseline"]
+    """Return all figures of a bench: a column a contestant, or, of too many, all in one."""
+    workloads = found["workloads"]
     names = list(dict.fromkeys(c for rows in workloads.values() for c in rows))
-    lines = [
-        f"### `{name}.py`", "", f"{report.about(found)}. Milliseconds (over {baseline}).", "",
-        "| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|",
+    what = f"Milliseconds (over {found['baseline']})"
+    if len(names) <= WIDEST:
+        header = names
+        cells = [[_cell(rows.get(c)) for c in names] for rows in workloads.values()]
+    else:
+        header, what = ["xpnn"], "Milliseconds (and the rate)"
+        cells = [["; ".join(f"{c}: {_cell(rows[c])}" for c in rows)] for rows in workloads.values()]
+    return [
+        f"### `{name}.py`", "", f"{report.about(found)}. {what}.", "",
+        "| | " + " | ".join(header) + " |", "|---" * (len(header) + 1) + "|",
+        *(f"| {w} | {' | '.join(row)} |" for w, row in zip(workloads, cells, strict=True)), "",
     ]  # fmt: skip
-    for workload, rows in workloads.items():
-        cells = [_cell(rows.get(c)) for c in names]
-        lines.append(f"| {workload} | " + " | ".join(cells) + " |")
-    return [*lines, ""]
 
 
 def _cell(row: dict[str, Any] | None) -> str:
     if row is None:
         return ""
     share = f" ({row['ratio']:.2f})" if "ratio" in row else ""
-    return f"{row['milliseconds']:.3g}{share}"
+    rate = f" ({row['gigaflops']:.3g} GFLOP/s)" if "gigaflops" in row else ""
+    return f"{row['milliseconds']:.3g}{share}{rate}"
 
 
 def text(reports: dict[str, Any]) -> str:

@@ -209,6 +209,8 @@ def test_the_table_is_written_between_its_marks(
     monkeypatch.setattr(table, "README", tmp_path / "README.md")
     monkeypatch.setattr(sys, "argv", ["table.py"])
     report.save(report.gather(rounds, "torch", options), "lenet")
+    many = {f"xpnn, batch {n}": [{"seconds": 0.002, **laps, "work": 4e6}] for n in range(20)}
+    report.save(report.gather({"mlp, batch": many}, "torch", options), "scaling")
     (tmp_path / "mnist_tutorial.json").write_text('{"runs": []}')  # of another kind
     table.README.write_text(f"before\n{table.BEGIN}old\n{table.END}after\n")
     for _ in range(2):
@@ -220,6 +222,7 @@ def test_the_table_is_written_between_its_marks(
     assert "| LeNet-5 | torch | 1.50 | 1.3 | - | 1 | 0.8 |" in written
     assert "| peak memory of each workload | torch | 0.50 | 1.2 | - | 1.2 | 0.8 |" in written
     assert "| LeNet-5, batch 128 | 3 (1.50) | 2 (1.00) |" in written
+    assert "| mlp, batch | xpnn, batch 0: 2 (2 GFLOP/s); xpnn, batch 1: 2 (2 GFLOP/s)" in written
 
     monkeypatch.setattr(sys, "argv", ["table.py", "--check"])
     with pytest.raises(SystemExit, match=r"lenet: LeNet-5: xpnn / torch is 1\.50, not 1\.30"):
