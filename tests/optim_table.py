@@ -20,7 +20,6 @@ __all__ = [
     "assert_same",
     "clip_like_torch",
     "create",
-    "every_kernel",
     "every_optimizer",
     "gradients",
     "torch_default",
@@ -110,16 +109,15 @@ TABLE: dict[str, tuple[Any, dict[str, Any], str | None]] = {
 }
 IN_TORCH = [name for name in TABLE if TABLE[name][2]]
 every_optimizer = pytest.mark.parametrize("name", TABLE)
-every_kernel = pytest.mark.parametrize("name", [name for name in TABLE if TABLE[name][0].kernel])
 SHAPES = [(3,), (2, 2), (), (4, 1, 2)]
 
 
-def create(name: str, lr: float = 0.05, *, kernel: bool = True) -> Any:
-    """Return an optimizer of the table; without kernel it follows its rule."""
+def create(name: str, lr: float = 0.05, *, elementwise: bool = True) -> Any:
+    """Return an optimizer of the table; if it is not element-wise, its rule gets whole arrays."""
     cls, options, _ = TABLE[name]
     optimizer = cls(lr, **options)
-    if not kernel:
-        optimizer.kernel = None
+    if not elementwise:
+        optimizer.elementwise = False
     return optimizer
 
 

@@ -55,8 +55,7 @@ TARGETS = {
 }
 
 
-WAYS = [(name, way) for name in IN_TORCH for way in (["kernel"] * bool(TABLE[name][0].kernel))]
-WAYS += [(name, "rule") for name in IN_TORCH]
+WAYS = [(name, way) for name in IN_TORCH for way in ("packed", "rule")]
 
 
 @pytest.mark.oracle
@@ -70,7 +69,7 @@ def test_equals_torch(name: str, way: str, target: str, dtype: str, rtol: float)
     ours = variables(shapes, dtype=dtype)
     theirs = [torch.tensor(value, requires_grad=True) for value in values(ours)]
     start = float(loss(ours))
-    optimizer = create(name, lr, kernel=way == "kernel")
+    optimizer = create(name, lr, elementwise=way == "packed")
     oracle = torch_twin(name, theirs, lr)
     for _ in range(50):
         loss(ours).backward()
@@ -120,7 +119,7 @@ def test_same_on_every_device(name: str, device: Place) -> None:
     """With parameters and gradients that may be read-only or immutable; dtype and device stay."""
     dtype = double(device)
     params, reference = variables(SHAPES, device, dtype), variables(SHAPES, dtype="float64")
-    ours, theirs = create(name), create(name, kernel=False)
+    ours, theirs = create(name), create(name, elementwise=False)
     for step in range(4):
         ours.update(params, gradients(SHAPES, device, dtype, seed=step))
         theirs.update(reference, gradients(SHAPES, dtype="float64", seed=step))

@@ -257,11 +257,11 @@ def test_groups_of_equal_hyperparameters_are_one(monkeypatch: pytest.MonkeyPatch
     """So that the kernel is called once for all of them."""
     calls = []
 
-    def spy(params: Any, *args: Any, **options: Any) -> Any:
-        calls.append((len(params), options["weight_decay"]))
-        return numpy_optim.adam_update(params, *args, **options)
+    def spy(rule: Any, xp: Any, params: Any, *args: Any) -> Any:
+        calls.append((len(params), rule.func.__self__.weight_decay))
+        return numpy_optim.elementwise_update(rule, xp, params, *args)
 
-    monkeypatch.setattr(xpnn.kernels.numpy, "adam_update", spy)
+    monkeypatch.setattr(xpnn.kernels.numpy, "elementwise_update", spy)
     params = variables([(2,)] * 6)
     optimizer = optim.AdamW(weight_decay=0.5)
     for i in (1, 3, 4):
@@ -271,17 +271,17 @@ def test_groups_of_equal_hyperparameters_are_one(monkeypatch: pytest.MonkeyPatch
     assert sorted(calls) == [(3, 0.0), (3, 0.5)]
 
 
-def test_a_group_has_a_kernel_if_the_optimizer_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_is_elementwise_if_the_optimizer_is(monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(*args: Any, **options: Any) -> Any:
         raise AssertionError
 
-    monkeypatch.setattr(xpnn.kernels.numpy, "adam_update", forbidden)
+    monkeypatch.setattr(xpnn.kernels.numpy, "elementwise_update", forbidden)
     params = variables([(2,)])
-    for kernel in (None, optim.Adam.kernel):
+    for elementwise in (False, True):
         optimizer = optim.Adam()
-        optimizer.kernel = kernel
+        optimizer.elementwise = elementwise
         optimizer.add_group(params, lr=0.5)
-        if kernel is None:
+        if not elementwise:
             optimizer.update(params, gradients([(2,)]))
         else:
             with pytest.raises(AssertionError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +15,6 @@ from hypothesis import strategies as st
 from optim_table import (
     assert_same,
     create,
-    every_kernel,
     every_optimizer,
     gradients,
     values,
@@ -24,7 +25,12 @@ import xpnn
 import xpnn.kernels.numpy
 from xpnn import Tensor, ops, optim, parallel
 from xpnn.errors import ShapeError
-from xpnn.kernels import numpy_optim
+from xpnn.kernels import fast, numpy_optim, rules
+from xpnn.optim.hyperparameters import registry
+
+needs_numba = pytest.mark.skipif(
+    importlib.util.find_spec("numba") is None, reason="numba is not installed"
+)
 
 # --------------------------------------------------------------------------- kernels and rules
 
@@ -57,52 +63,218 @@ BORDERS = [
 ]
 
 
-@every_kernel
+@pytest.fixture(params=["numpy", pytest.param("compiled", marks=needs_numba)])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """With compiled code from the first step, and without."""
+    if request.param == "compiled":
+        monkeypatch.setattr("xpnn.kernels.numba_optim._ENOUGH", 0)
+    with fast.use(request.param == "compiled"):
+        yield
+
+
+def assert_same_steps(fast: Any, ours: list[Tensor], plain: Any, theirs: list[Tensor]) -> None:
+    assert_same(values(ours), values(theirs))
+    for kept, wanted in zip(fast.state_dict()["state"], plain.state_dict()["state"], strict=True):
+        assert kept.keys() == wanted.keys()
+        assert_same(list(kept.values()), list(wanted.values()))
+
+
+@every_optimizer
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("together", [True, False])
-@pytest.mark.usefixtures("small_blocks")
-def test_kernel_equals_rule(name: str, dtype: str, together: bool) -> None:
+@pytest.mark.usefixtures("small_blocks", "way")
+def test_blocks_are_the_rule_bit_for_bit(name: str, dtype: str, together: bool) -> None:
     for shapes in [BORDERS] if together else [[shape] for shape in BORDERS]:
         ours, theirs = variables(shapes, dtype=dtype), variables(shapes, dtype=dtype)
-        fast, plain = create(name), create(name, kernel=False)
-        for step in range(5):
+        fast, plain = create(name), create(name, elementwise=False)
+        for step in range(7):
             fast.update(ours, gradients(shapes, dtype=dtype, seed=step))
             plain.update(theirs, gradients(shapes, dtype=dtype, seed=step))
-        tolerance = 1e-13 if dtype == "float64" else 1e-5
-        for p, expected in zip(ours, theirs, strict=True):
-            assert_close(p.data, expected.data, tolerance, tolerance)
-        for kept, wanted in zip(
-            fast.state_dict()["state"], plain.state_dict()["state"], strict=True
-        ):
-            assert kept.keys() == wanted.keys() == set(fast.state_names())
-            for key, x in wanted.items():
-                assert_close(kept[key], x, tolerance, tolerance)
+        assert_same_steps(fast, ours, plain, theirs)
 
 
-@every_kernel
+@every_optimizer
 @given(
     shapes=st.lists(st.lists(st.integers(0, 20), max_size=2).map(tuple), min_size=1, max_size=6),
     absent=st.lists(st.integers(0, 5), max_size=4),
 )
-def test_kernel_equals_rule_whatever_the_shapes(
+def test_packed_arrays_follow_the_rule_whatever_the_shapes(
     name: str, shapes: list[tuple[int, ...]], absent: list[int]
 ) -> None:
     """With parameters without gradient now and then, so that those packed together change."""
     ours, theirs = variables(shapes, dtype="float64"), variables(shapes, dtype="float64")
-    fast, plain = create(name), create(name, kernel=False)
+    fast, plain = create(name), create(name, elementwise=False)
     for step, without in enumerate([None, *absent, None]):
         grads = gradients(shapes, dtype="float64", seed=step)
         if without is not None and without < len(grads):
             grads[without] = None
         fast.update(ours, grads)
         plain.update(theirs, grads)
-    for p, expected in zip(ours, theirs, strict=True):
-        assert_close(p.data, expected.data, 1e-12, 1e-12)
+    assert_same_steps(fast, ours, plain, theirs)
+
+
+@every_optimizer
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.usefixtures("small_blocks", "way")
+def test_numbers_that_are_none_and_huge_ones_too(name: str) -> None:
+    strange = np.resize([np.nan, np.inf, -np.inf, 0.0, -0.0, 3e38, -1e-45, 1.0], 200)
+    ours, theirs = ([Tensor(strange.astype(np.float32)[::-1].copy())] for _ in range(2))
+    fast, plain = create(name), create(name, elementwise=False)
+    for shift in range(7):
+        g = np.roll(strange, shift).astype(np.float32)
+        fast.update(ours, [g])
+        plain.update(theirs, [g])
+    assert np.array_equal(*(values(x)[0] for x in (ours, theirs)), equal_nan=True)
+
+
+# What a rule may do, and how it is then followed: as a program, block by block, or not at all.
+def swap(xp: Any, p: Any, g: Any, a: Any, b: Any) -> Any:
+    return p - g, b, a
+
+
+def keep(xp: Any, p: Any, g: Any, a: Any, b: Any) -> Any:
+    return g, p, p
+
+
+def many(xp: Any, p: Any, g: Any, a: Any, b: Any) -> Any:
+    a = xp.minimum(xp.abs(a) + 1, xp.maximum(-p, 0.5)) / 2
+    b = xp.exp(-xp.square(b)) + xp.log1p(abs(a)) + xp.tanh(g) * np.float64(0.5)
+    return 1 - 0.1 * xp.sign(xp.negative(g)) + p / (3 + xp.reciprocal(b)), a, b
+
+
+def branches(xp: Any, p: Any, g: Any, a: Any, b: Any) -> Any:
+    return xp.where(g > 0, p, -p), a + p, xp.clip(b, -1, g)
+
+
+RULES = {"swap": (swap, True), "keep": (keep, True), "many": (many, True)}
+RULES["branches"] = branches, False
+
+
+@pytest.fixture
+def traces(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether the rules of large arrays became programs."""
+    found = []
+
+    def spy(*args: Any) -> Any:
+        found.append(False)
+        program = rules.trace(*args)
+        found[-1] = True
+        return program
+
+    monkeypatch.setattr(numpy_optim, "trace", spy)
+    return found
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("size", [5, 300])
+@pytest.mark.parametrize("counts", [True, False])
+@pytest.mark.usefixtures("small_blocks", "way")
+def test_rules_of_ones_own(name: str, size: int, counts: bool, traces: list[bool]) -> None:
+    formula, traced = RULES[name]
+
+    class Own(optim.Optimizer):
+        elementwise = True
+        scalar_state = ("n",) * counts
+
+        def state_names(self) -> tuple[str, ...]:
+            return ("a", "b", *self.scalar_state)
+
+        def state_start(self, name: str) -> float:
+            return 0.25 if name == "a" else 0.0
+
+        def rule(self, xp: Any, lr: float, step: int, p: Any, g: Any, state: Any) -> Any:
+            n = {"n": state["n"] + 1} if counts else {}
+            p, a, b = formula(xp, p * n["n"] if counts else p, g, state["a"], state["b"])
+            return p, {"a": a, "b": b, **n}
+
+    ours, theirs = (variables([(size,)] * 2, dtype="float64") for _ in range(2))
+    fast, plain = Own(0.1), Own(0.1)
+    plain.elementwise = False
+    for step in range(4):
+        fast.update(ours, gradients([(size,)] * 2, dtype="float64", seed=step))
+        plain.update(theirs, gradients([(size,)] * 2, dtype="float64", seed=step))
+    assert_same_steps(fast, ours, plain, theirs)
+    assert bool(traces) == (size == 300)
+    assert all(x == traced for x in traces)
+    del registry["own"]
+
+
+def test_a_rule_that_looks_at_more_than_one_element_gets_whole_arrays() -> None:
+    class Normalized(optim.Optimizer):
+        def rule(self, xp: Any, lr: float, step: int, p: Any, g: Any, state: Any) -> Any:
+            return p - lr * g / xp.linalg.vector_norm(g), {}
+
+    params = variables([(3,), (300, 300)])
+    before, grads = values(params), gradients([(3,), (300, 300)])
+    Normalized(0.5).update(params, grads)
+    for p, old, g in zip(values(params), before, grads, strict=True):
+        assert_close(p, old - 0.5 * g / np.linalg.norm(g), 1e-5, 1e-6)
+    del registry["normalized"]
+
+
+REFUSED: dict[str, Callable[..., Any]] = {
+    "a sum": lambda xp, p, g, s: xp.sum(p),
+    "a matrix product": lambda xp, p, g, s: p @ g,
+    "a shape": lambda xp, p, g, s: p * p.shape[0],
+    "a comparison": lambda xp, p, g, s: p > g,
+    "a branch": lambda xp, p, g, s: p if g else g,
+    "an element": lambda xp, p, g, s: p[0],
+    "a conversion": lambda xp, p, g, s: xp.sqrt(float(g)),
+    "NumPy's function": lambda xp, p, g, s: np.sqrt(p),
+    "another dtype": lambda xp, p, g, s: p * np.float64(2),
+    "an array": lambda xp, p, g, s: p + np.ones(3, np.float32),
+    "a power": lambda xp, p, g, s: p**3,
+    "no symbol": lambda xp, p, g, s: 1.0,
+    "a function of numbers": lambda xp, p, g, s: p * xp.sqrt(2.0),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_followed_element_by_element(name: str) -> None:
+    with pytest.raises(rules.Refused):
+        rules.trace(lambda *x: (REFUSED[name](*x), {}), (), {}, np.dtype("float32"))
+
+
+@pytest.mark.parametrize(
+    "new", [lambda p: {}, lambda p: {"a": p, "c": p, "d": p}, lambda p: {"a": p, "c": p}]
+)
+def test_states_that_are_not_those_of_the_rule_are_not_followed(new: Any) -> None:
+    with pytest.raises(rules.Refused):
+        rules.trace(lambda xp, p, g, s: (p, new(p)), ("a",), {"c": 1.0}, np.dtype("float32"))
+
+
+@needs_numba
+def test_compiled_code_begins_when_it_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from xpnn.kernels import numba_optim
+
+    monkeypatch.setattr(numba_optim, "_ENOUGH", 150_000)
+    monkeypatch.setattr(numba_optim, "_loops", {})
+    monkeypatch.setattr(numba_optim, "_done", Counter())
+    w = Tensor(make((200, 200)))
+    with fast.use(True):
+        optimizer = optim.Adam()
+        for step in range(5):
+            optimizer.update([w], [make((200, 200))])
+            assert bool(numba_optim._loops) == (step >= 3)
+
+
+@needs_numba
+def test_functions_that_compiled_code_has_not_are_numpys(monkeypatch: pytest.MonkeyPatch) -> None:
+    from xpnn.kernels import numba_optim
+
+    monkeypatch.setattr(numba_optim, "_ENOUGH", 0)
+    program, constants, _ = rules.trace(
+        lambda xp, p, g, s: (xp.exp(p) * g, {}), (), {}, np.dtype("float32")
+    )
+    p, g = make((3,)), make((3,), seed=1)
+    expected = np.exp(p) * g
+    numba_optim.run_program(program, constants, [p, g])
+    assert_same([p], [expected])
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (200, 200)], ids=["packed", "large"])
 @pytest.mark.parametrize("layout", ["transposed", "fortran", "strided", "read-only"])
-@every_kernel
+@every_optimizer
 def test_layout_of_parameter_and_gradient_does_not_matter(
     name: str, layout: str, shape: tuple[int, int]
 ) -> None:
@@ -145,19 +317,19 @@ def test_a_thread_has_the_error_state_of_its_caller(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(numpy_optim, "_SHARED", 1)
     w = Tensor(np.ones(2**19, np.float32))
     huge = np.full(2**19, 1e30, np.float32)
-    with np.errstate(over="ignore"):
+    with fast.use(False), np.errstate(over="ignore"):
         optim.Adam().update([w], [huge])
-    with np.errstate(over="raise"), pytest.raises(FloatingPointError):
+    with fast.use(False), np.errstate(over="raise"), pytest.raises(FloatingPointError):
         optim.Adam().update([w], [huge])
 
 
-def test_a_class_with_its_own_rule_does_not_inherit_the_kernel() -> None:
+def test_a_class_with_its_own_rule_has_to_say_itself_that_it_is_elementwise() -> None:
     class Backwards(optim.Adam):
         def rule(self, xp: Any, lr: float, step: int, p: Any, g: Any, state: Any) -> Any:
             return p + lr * g, state
 
-    assert Backwards.kernel is None
-    assert optim.AdamW.kernel == "adam_update"
+    assert not Backwards.elementwise
+    assert optim.AdamW.elementwise
     w = Tensor(np.ones(2))
     Backwards(0.5).update([w], [np.ones(2)])
     assert values([w])[0].tolist() == [1.5, 1.5]
@@ -167,11 +339,11 @@ def test_kernels_are_really_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """For the parameters of one dtype in one call; not for half precision, nor elsewhere."""
     calls = []
 
-    def spy(params: Any, *args: Any, **options: Any) -> Any:
+    def spy(rule: Any, xp: Any, params: Any, *args: Any) -> Any:
         calls.append(len(params))
-        return numpy_optim.adam_update(params, *args, **options)
+        return numpy_optim.elementwise_update(rule, xp, params, *args)
 
-    monkeypatch.setattr(xpnn.kernels.numpy, "adam_update", spy)
+    monkeypatch.setattr(xpnn.kernels.numpy, "elementwise_update", spy)
     kinds = ["float32", "float16", "float64", "float32"]
     params = [Tensor(np.ones(3, kind)) for kind in kinds]
     optim.Adam().update(params, [np.ones(3, kind) for kind in kinds])
@@ -218,11 +390,11 @@ def test_the_array_that_a_parameter_was_made_of_is_not_changed(rows: int) -> Non
 
 
 @every_optimizer
-@pytest.mark.parametrize("kernel", [True, False], ids=["kernel", "rule"])
-def test_arrays_stay_arrays(name: str, kernel: bool) -> None:
+@pytest.mark.parametrize("elementwise", [True, False], ids=["packed", "rule"])
+def test_arrays_stay_arrays(name: str, elementwise: bool) -> None:
     """NumPy makes scalars of 0-d results."""
     w = Tensor(np.ones(()))
-    optimizer = create(name, kernel=kernel)
+    optimizer = create(name, elementwise=elementwise)
     for _ in range(2):
         optimizer.update([w], [np.ones(())])
     assert type(w.data) is np.ndarray

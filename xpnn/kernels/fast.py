@@ -3,7 +3,7 @@
 A kernel marks the loops that compiled code may take over::
 
     @sweep
-    def adam(p, g, m, v, ...): ...      # in numpy_optim.py
+    def run_program(program, constants, arrays): ...      # in numpy_optim.py
 
 and numba_optim.py holds the stand-in, a function of the same name that numba compiles at its first
 call. It is used where numba is installed, unless the environment says ``XPNN_FAST=0``.

@@ -21,7 +21,7 @@ from xpnn.kernels.numpy_neural import (
     softmax_vjp,
 )
 from xpnn.kernels.numpy_norm import batch_norm, batch_norm_accepts, batch_norm_vjp
-from xpnn.kernels.numpy_optim import adam_update, sgd_update
+from xpnn.kernels.numpy_optim import elementwise_update
 from xpnn.kernels.numpy_pool import (
     avg_pool2d,
     avg_pool2d_accepts,
@@ -32,7 +32,6 @@ from xpnn.kernels.numpy_pool import (
 )
 
 __all__ = [
-    "adam_update",
     "avg_pool2d",
     "avg_pool2d_accepts",
     "avg_pool2d_vjp",
@@ -44,6 +43,7 @@ __all__ = [
     "conv2d_vjp",
     "dropout",
     "dropout_vjp",
+    "elementwise_update",
     "free_memory",
     "linear",
     "linear_vjp",
@@ -53,7 +53,6 @@ __all__ = [
     "memory_stats",
     "relu",
     "relu_vjp",
-    "sgd_update",
     "softmax",
     "softmax_accepts",
     "softmax_cross_entropy",

@@ -1,290 +1,264 @@
-"""The optimizers' steps in NumPy: in place, in blocks that stay in the cache, on all threads.
+"""The optimizers' element-wise rules in NumPy: in blocks that stay in the cache, on all threads.
 
-A step is a dozen passes over each array. Made block by block with preallocated scratch, all but the
-first find their data in the cache. Small arrays are packed: their states lie side by side in one
-flat array, so that the passes are made once for all of them. Large ones are shared out, block by
-block, to whichever thread is free.
+A rule makes a dozen passes over each array. Made block by block, all but the first find their data
+in the cache, and a block's temporaries too. So large arrays are shared out, block by block, to
+whichever thread is free, and a rule is run as the instructions it consists of (see ``rules``),
+which write into the arrays themselves and into scratch. Small arrays are packed: they lie side by
+side in flat ones, so that the passes are made once for all of them.
 
-The interface is that of every library's optimizer kernels:
-
-    new = adam_update(params, grads, states, reuse, workspace, step=..., lr=..., ...)
-
-``params``, ``grads``: arrays of one dtype, pairwise of one shape. ``states``: a dictionary of
-arrays for each parameter; the arrays are written in place, or others put there. ``reuse[i]``:
-nobody else can see ``params[i]``, so that it may be written in place. ``workspace``: the
-optimizer's dictionary for what a kernel keeps from step to step. ``step`` (which update of these
-parameters it is) and the hyperparameters are Python scalars. Returned are the new arrays.
+Whatever the way, each element is computed by the same operations in the same order as by the rule
+itself, and comes out the same, bit for bit.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 import operator
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy import add, divide, maximum, multiply, sqrt, subtract
 
 from xpnn import parallel
+from xpnn.kernels.fast import sweep
+from xpnn.kernels.numpy_memory import empty, scratch
+from xpnn.kernels.rules import Program, Refused, Rule, State, trace
 
-__all__ = ["adam_update", "sgd_update"]
+__all__ = ["elementwise_update", "run_program"]
 
 Array = Any
 Arrays = Sequence[Array]
-State = dict[str, Array]
-# change(g, t, *states): given the gradient, write states in place, and what to subtract into t.
-Change = Callable[..., None]
 
 _BLOCK = 2**17  # elements a pass: below 2**16, two threads hand the GIL over more than they work
 _SMALL = 2**15  # elements up to which an array is packed with others
-_SHARED = 2**22  # elements from which a second thread pays, also where other work takes its core
+_SHARED = 2**20  # elements from which a second thread pays, also where other work takes its core
 
 
-def sgd_update(
+def elementwise_update(
+    rule: Rule,
+    xp: Any,
     params: Arrays,
     grads: Arrays,
     states: list[State],
     reuse: Sequence[bool],
+    scalars: Sequence[str],
     workspace: dict[Any, Any],
-    *,
-    step: int,
-    lr: float,
-    momentum: float,
-    nesterov: bool,
-    dampening: float,
-    weight_decay: float,
-    decoupled: bool,
 ) -> list[Array]:
-    """Return the parameters after a step of :class:`xpnn.optim.SGD`."""
-    alpha, mu, gain = _scalars(workspace, params[0], lr, momentum, 1 - dampening)
+    """Return new parameters by an element-wise rule, ``rule(xp, p, g, state) -> (p, state)``.
 
-    def change(g: Array, t: Array, v: Array = None) -> None:
-        if v is None:
-            multiply(g, alpha, t)
-            return
-        if step == 1:
-            v[...] = g
-        else:
-            multiply(v, mu, v)
-            add(v, multiply(g, gain, t) if dampening else g, v)
-        if nesterov:
-            multiply(v, mu, t)
-            add(t, g, t)
-            multiply(t, alpha, t)
-        else:
-            multiply(v, alpha, t)
-
-    names = ("velocity",) if momentum else ()
-    decay = (lr, weight_decay, decoupled)
-    return _sweep(change, names, params, grads, states, reuse, workspace, *decay)
-
-
-def adam_update(
-    params: Arrays,
-    grads: Arrays,
-    states: list[State],
-    reuse: Sequence[bool],
-    workspace: dict[Any, Any],
-    *,
-    step: int,
-    lr: float,
-    beta1: float,
-    beta2: float,
-    epsilon: float,
-    amsgrad: bool,
-    weight_decay: float,
-    decoupled: bool,
-) -> list[Array]:
-    """Return the parameters after a step of :class:`xpnn.optim.Adam` or AdamW.
-
-    With c = sqrt(1 - beta2^t), ``m_hat / (sqrt(v_hat) + epsilon)`` is written as
-    ``m * c / (1 - beta1^t) / (sqrt(v) + c * epsilon)``: two passes fewer (Kingma & Ba, section 2).
+    Parameters
+    ----------
+    rule : callable
+        What it does to one element depends on the elements at the same place and on scalar states.
+    xp : namespace
+    params, grads : sequence of array
+        Of one dtype, pairwise of one shape.
+    states : list of dict
+        Arrays for each parameter; they are written in place, or others put there.
+    reuse : sequence of bool
+        Nobody else can see the parameter, so that it may be written in place.
+    scalars : sequence of str
+        Names of the states that are one number a parameter.
+    workspace : dict
+        The optimizer's, for what is kept from step to step.
     """
-    c = math.sqrt(1 - beta2**step)
-    rate = lr * c / (1 - beta1**step)
-    values = (beta1, 1 - beta1, beta2, 1 - beta2, c * epsilon, rate)
-    b1, one_b1, b2, one_b2, eps, alpha = _scalars(workspace, params[0], *values)
-
-    def change(g: Array, t: Array, m: Array, v: Array, v_max: Array = None) -> None:
-        multiply(m, b1, m)
-        add(m, multiply(g, one_b1, t), m)
-        multiply(v, b2, v)
-        multiply(g, one_b2, t)
-        add(v, multiply(t, g, t), v)
-        if v_max is not None:
-            v = maximum(v_max, v, out=v_max)
-        sqrt(v, t)
-        add(t, eps, t)
-        divide(m, t, t)
-        multiply(t, alpha, t)
-
-    names = ("m", "v", "v_max") if amsgrad else ("m", "v")
-    decay = (lr, weight_decay, decoupled)
-    return _sweep(change, names, params, grads, states, reuse, workspace, *decay)
-
-
-def _scalars(workspace: dict[Any, Any], like: Array, *values: float) -> list[Array]:
-    """Return 0-d arrays with the values: a third faster in a small operation than Python floats."""
-    scalars, old = workspace.get(like.dtype, (None, None))
-    if scalars is None:
-        scalars = [np.array(value, like.dtype) for value in values]
-    elif old != values:
-        for scalar, value, before in zip(scalars, values, old, strict=True):
-            if value != before:
-                scalar[...] = value
-    workspace[like.dtype] = scalars, values
-    return scalars
-
-
-# ----------------------------------------------------------------------------------- the sweep
-
-
-def _sweep(
-    change: Change,
-    names: tuple[str, ...],
-    params: Arrays,
-    grads: Arrays,
-    states: list[State],
-    reuse: Sequence[bool],
-    workspace: dict[Any, Any],
-    lr: float,
-    weight_decay: float,
-    decoupled: bool,
-) -> list[Array]:
-    """Return ``p - t`` for every parameter, ``t`` being what ``change`` says, with weight decay."""
-    l2 = 0.0 if decoupled else weight_decay
-    keep = 1.0 - lr * weight_decay if decoupled else 1.0
+    names = [name for name in states[0] if name not in scalars] if scalars else list(states[0])
+    alone = len(names) < len(states[0])  # each parameter has numbers of its own
     small = [i for i, p in enumerate(params) if p.size <= _SMALL]
-    if len(small) == len(params):
-        return _packed(change, names, params, grads, states, workspace, l2, keep)
+    if len(small) == len(params) and not alone:
+        return _packed(rule, xp, names, params, grads, states, workspace)
     new = list(params)
-    if small:
+    if small and alone:
+        for i in small:
+            p, found = rule(xp, params[i], grads[i], states[i])
+            new[i] = np.asarray(p)
+            states[i].update({name: np.asarray(x) for name, x in found.items()})
+    elif small:
         ps, gs, few = ([xs[i] for i in small] for xs in (params, grads, states))
-        packed = _packed(change, names, ps, gs, few, workspace, l2, keep)
-        for i, p in zip(small, packed, strict=True):
+        for i, p in zip(small, _packed(rule, xp, names, ps, gs, few, workspace), strict=True):
             new[i] = p
-    blocks = []
+    work: Any = None
+    blocks: list[Any] = []
     for i, p in enumerate(params):
-        if p.size <= _SMALL:
-            continue
-        state = [_flat(states[i], name) for name in names]
-        if not p.flags.c_contiguous:
-            p = out = np.array(p, order="C")
-        else:
-            out = p if reuse[i] and p.flags.writeable else np.empty_like(p)
-        g = np.ascontiguousarray(grads[i])
-        arrays = (p.reshape(-1), g.reshape(-1), out.reshape(-1), *state)
-        parts = -(-p.size // _BLOCK)
-        for low, high in pairwise(p.size * j // parts for j in range(parts + 1)):
-            blocks.append([x[low:high] for x in arrays])
-        new[i] = out
-    worth = sum(block[0].size for block in blocks) >= _SHARED
-    parallel.share(functools.partial(_large, change, l2, keep), blocks, worth)
+        if p.size > _SMALL:
+            new[i], arrays, source = _flat(names, p, grads[i], states[i], reuse[i])
+            if work is None or alone:
+                work = _Work(rule, xp, names, states[i], p.dtype)
+            blocks += [(work, *block) for block in _cut(arrays, source)]
+    _run(blocks)
     return new
 
 
-def _flat(state: dict[str, Array], name: str) -> Array:
-    if not state[name].flags.c_contiguous:
-        state[name] = np.array(state[name], order="C")
-    return state[name].reshape(-1)
+def _flat(
+    names: list[str], p: Array, g: Array, state: State, reuse: bool
+) -> tuple[Array, list[Array], Array]:
+    """Return the new parameter; flat arrays to write into, it first; and what is in it at first."""
+    source = None
+    if not p.flags.c_contiguous:
+        p = np.array(p, order="C")
+    elif not (reuse and p.flags.writeable):
+        source, p = p.reshape(-1), empty(p.shape, p.dtype)
+    for name in names:
+        if not state[name].flags.c_contiguous:
+            state[name] = np.array(state[name], order="C")
+    arrays = (p, np.ascontiguousarray(g), *(state[name] for name in names))
+    return p, [x.reshape(-1) for x in arrays], source
 
 
-def _large(change: Change, l2: float, keep: float, block: list[Array]) -> None:
-    """Make the step for one block of one parameter."""
-    p, g, out, *state = block
-    t, decayed = _scratch(p.dtype, p.size)
-    if l2:
-        g = add(g, multiply(p, l2, decayed), decayed)
-    change(g, t, *state)
-    subtract(p if keep == 1.0 else multiply(p, keep, out), t, out)
+def _cut(arrays: list[Array], source: Array = None) -> list[tuple[list[Array], Array]]:
+    """Return blocks of flat arrays, all about as large."""
+    size = arrays[0].size
+    parts = -(-size // _BLOCK)
+    edges = pairwise(size * j // parts for j in range(parts + 1))
+    return [([x[i:j] for x in arrays], None if source is None else source[i:j]) for i, j in edges]
+
+
+def _run(blocks: list[Any]) -> None:
+    worth = sum(arrays[0].size for _, arrays, _ in blocks) >= _SHARED
+    parallel.share(lambda block: block[0](*block[1:]), blocks, worth)
+
+
+class _Work:
+    """What is done to a block: the instructions of a rule, or where it has others, the rule."""
+
+    def __init__(self, rule: Rule, xp: Any, names: list[str], state: State, dtype: Any) -> None:
+        self.rule, self.xp, self.names = rule, xp, names
+        self.scalars = {name: x for name, x in state.items() if name not in names}
+        self.program: Program | None = None
+        try:
+            self.program, self.constants, new = trace(rule, names, self.scalars, dtype)
+        except Refused:
+            one = np.ones(1, dtype)
+            _, new = rule(xp, one, one, {**dict.fromkeys(names, one), **self.scalars})
+        state.update({name: np.asarray(new[name]) for name in self.scalars})
+
+    def __call__(self, arrays: list[Array], source: Array = None) -> None:
+        if source is not None:
+            np.copyto(arrays[0], source)
+        if self.program is not None:
+            run_program(self.program, self.constants, arrays)
+            return
+        p, g, *states = arrays
+        given = {**dict(zip(self.names, states, strict=True)), **self.scalars}
+        new_p, new = self.rule(self.xp, p, g, given)
+        _write([p, *states], [new_p, *(new[name] for name in self.names)])
+
+
+def _write(arrays: list[Array], new: list[Array]) -> None:
+    """Write results into arrays; one of the arrays themselves, or a view, is copied before."""
+    given = set(map(id, arrays))
+    new = [x if x.base is None and id(x) not in given else x.copy() for x in new]
+    for array, x in zip(arrays, new, strict=True):
+        array[...] = x
+
+
+@sweep
+def run_program(program: Program, constants: list[Any], arrays: list[Array]) -> None:
+    """Run the instructions of a rule on a block; the outputs are written into ``arrays``."""
+    steps, rows = _plan(program)
+    places = [*arrays, *scratch("rule", (rows, arrays[0].size), arrays[0].dtype)]
+    for function, out, *used in steps:
+        function(*(places[x] if x >= 0 else constants[~x] for x in used), out=places[out])
+
+
+@functools.lru_cache(maxsize=256)
+def _plan(program: Program) -> tuple[list[tuple[Any, ...]], int]:
+    """Return what to call, where it finds its values and puts its result; and the rows of scratch.
+
+    A place is an array or, numbered behind those, a row. An output goes into its array at once, if
+    what was there is used no more; else into a row, and from there at the end. Other results go
+    where an operand was that is used no more: fewer places are more likely in the cache.
+    """
+    arrays, last = program.arrays, program.last_uses()
+    goal = {value: array for array, value in program.outputs}
+    made = {array: value - arrays for array, value in program.outputs}
+    place = {i: i for i in range(arrays)}
+    there = dict(place)  # the value that is in an array now
+    free: list[int] = []
+    steps: list[tuple[Any, ...]] = []
+    at_last: list[tuple[Any, ...]] = []
+    rows = 0
+    for i, (name, *used) in enumerate(program.code):
+        value = arrays + i
+        sources = [place[x] if x >= 0 else x for x in used]
+        over = {place[x] for x in used if x >= 0 and last[x] == i and x not in goal}
+        free += [x for x in over if x >= arrays]
+        until = last.get(value, i)
+        spare = [x for x in over if x < arrays and made.get(x, -1) > i and made[x] >= until]
+        if value in goal and last.get(there[goal[value]], -1) <= i:
+            out = goal[value]
+        elif value not in goal and spare:
+            out = spare[0]
+        else:
+            if not free:
+                free.append(arrays + rows)
+                rows += 1
+            out = free.pop()
+            if value in goal:
+                at_last.append((np.positive, goal[value], out))
+        place[value] = out
+        if out < arrays:
+            there[out] = value
+        steps.append((getattr(np, name), out, *sources))
+    return steps + at_last, rows
 
 
 class _Pack:
     """Small arrays side by side in flat ones, and the views that are theirs."""
 
-    def __init__(self, params: Arrays, states: list[State], names: tuple[str, ...]) -> None:
+    def __init__(self, names: list[str], params: Arrays, states: list[State]) -> None:
         self.shapes = [p.shape for p in params]
-        self.scalars = [i for i, shape in enumerate(self.shapes) if shape == ()]
         self.edges = np.cumsum([0, *(p.size for p in params)]).tolist()
+        self.param, self.params = self._flat(params[0].dtype)
         self.grad, self.grads = self._flat(params[0].dtype)
-        self.change, self.changes = self._flat(params[0].dtype)
-        self.states = []
-        self.views: list[list[Array]] = []
+        self.state: State = {}
+        self.views: list[Array] = []
         for name in names:
-            flat, views = self._flat(params[0].dtype)
+            self.state[name], views = self._flat(params[0].dtype)
             for view, state in zip(views, states, strict=True):
                 view[...] = state[name]
                 state[name] = view
-            self.states.append(flat)
-            self.views.append(views)
+            self.views = self.views or views
 
     def _flat(self, dtype: Any) -> tuple[Array, list[Array]]:
         flat = np.empty(self.edges[-1], dtype)
         spans = zip(pairwise(self.edges), self.shapes, strict=True)
         return flat, [flat[low:high].reshape(shape) for (low, high), shape in spans]
 
-    def fits(self, params: Arrays, states: list[State], names: tuple[str, ...]) -> bool:
+    def fits(self, names: list[str], params: Arrays, states: list[State]) -> bool:
         """Return whether these are the arrays it was made for; others may have been loaded."""
-        if len(names) != len(self.views) or self.grad.dtype != params[0].dtype:
+        if names != list(self.state) or self.grad.dtype != params[0].dtype:
             return False
         if not names:
             return self.shapes == [p.shape for p in params]
-        mine, now = self.views[0], [state.get(names[0]) for state in states]
-        return len(now) == len(mine) and all(map(operator.is_, now, mine))
+        now = [state.get(names[0]) for state in states]
+        return len(now) == len(self.views) and all(map(operator.is_, now, self.views))
 
 
 def _packed(
-    change: Change,
-    names: tuple[str, ...],
+    rule: Rule,
+    xp: Any,
+    names: list[str],
     params: Arrays,
     grads: Arrays,
     states: list[State],
     workspace: dict[Any, Any],
-    l2: float,
-    keep: float,
 ) -> list[Array]:
     """Make the step for all small arrays at once."""
     key = id(states[0])
     pack = workspace.get(key)
-    if pack is None or not pack.fits(params, states, names):
-        pack = workspace[key] = _Pack(params, states, names)
+    if pack is None or not pack.fits(names, params, states):
+        pack = workspace[key] = _Pack(names, params, states)
+    for view, p in zip(pack.params, params, strict=True):
+        view[...] = p
     for view, g in zip(pack.grads, grads, strict=True):
         view[...] = g
-    if l2:
-        for view, p in zip(pack.changes, params, strict=True):
-            view[...] = p
-        multiply(pack.change, l2, pack.change)
-        add(pack.grad, pack.change, pack.grad)
-    arrays = (pack.grad, pack.change, *pack.states)
-    if pack.grad.size <= _BLOCK:
-        change(*arrays)
+    if pack.grad.size > _BLOCK:
+        work = _Work(rule, xp, names, pack.state, pack.grad.dtype)
+        arrays = [pack.param, pack.grad, *(pack.state[name] for name in names)]
+        _run([(work, *block) for block in _cut(arrays)])
     else:
-        for low in range(0, pack.grad.size, _BLOCK):
-            change(*(x[low : low + _BLOCK] for x in arrays))
-    if keep != 1.0:
-        for view, p in zip(pack.grads, params, strict=True):  # p keep - t = p - (t + (1 - keep) p)
-            view[...] = p
-        multiply(pack.grad, 1.0 - keep, pack.grad)
-        add(pack.change, pack.grad, pack.change)
-    new = list(map(subtract, params, pack.changes))
-    for i in pack.scalars:  # NumPy makes scalars of 0-d results
-        new[i] = new[i][...]
-    return new
-
-
-# --------------------------------------------------------------------------------- scratch
-
-_thread = threading.local()
-
-
-def _scratch(dtype: Any, size: int) -> Array:
-    """Return this thread's two rows of scratch."""
-    rows = getattr(_thread, dtype.name, None)
-    if rows is None or rows.shape[1] < size:
-        rows = np.empty((2, max(size, _BLOCK)), dtype)
-        setattr(_thread, dtype.name, rows)
-    return rows[:, :size]
+        p, new = rule(xp, pack.param, pack.grad, pack.state)
+        _write([pack.param, *pack.state.values()], [p, *(new[name] for name in names)])
+    return [view.copy() for view in pack.params]

@@ -56,6 +56,8 @@ class Adagrad(Optimizer):
     Tensor([3.2], dtype=float32)
     """
 
+    elementwise = True
+
     def __init__(
         self,
         lr: Any = 1e-2,
@@ -90,7 +92,7 @@ class Adagrad(Optimizer):
     def rule(
         self, xp: Any, lr: float, step: int, p: Array, g: Array, state: State
     ) -> tuple[Array, State]:
-        squares = state["squares"] + g**2
+        squares = state["squares"] + g * g
         rate = lr / (1 + (step - 1) * self.lr_decay)
         return p - rate * g / (xp.sqrt(squares) + self.epsilon), {"squares": squares}
 
@@ -145,6 +147,8 @@ class RMSprop(Optimizer):
     Tensor([3.], dtype=float32)
     """
 
+    elementwise = True
+
     def __init__(
         self,
         lr: Any = 1e-2,
@@ -176,7 +180,7 @@ class RMSprop(Optimizer):
     def rule(
         self, xp: Any, lr: float, step: int, p: Array, g: Array, state: State
     ) -> tuple[Array, State]:
-        v = self.rho * state["v"] + (1 - self.rho) * g**2
+        v = self.rho * state["v"] + (1 - self.rho) * g * g
         new, spread = {"v": v}, v
         if self.centered:
             new["a"] = a = self.rho * state["a"] + (1 - self.rho) * g
@@ -228,6 +232,8 @@ class Adadelta(Optimizer):
     Tensor([3.1339746], dtype=float32)
     """
 
+    elementwise = True
+
     def __init__(
         self,
         lr: Any = 1.0,
@@ -255,7 +261,7 @@ class Adadelta(Optimizer):
     def rule(
         self, xp: Any, lr: float, step: int, p: Array, g: Array, state: State
     ) -> tuple[Array, State]:
-        v = self.rho * state["v"] + (1 - self.rho) * g**2
+        v = self.rho * state["v"] + (1 - self.rho) * g * g
         delta = xp.sqrt(state["d"] + self.epsilon) / xp.sqrt(v + self.epsilon) * g
         d = self.rho * state["d"] + (1 - self.rho) * delta**2
         return p - lr * delta, {"v": v, "d": d}

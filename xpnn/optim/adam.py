@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from xpnn.optim.base import Optimizer
@@ -57,7 +58,7 @@ class Adam(Optimizer):
     Tensor([ 3.5, -1.5], dtype=float32, requires_grad=True)
     """
 
-    kernel = "adam_update"
+    elementwise = True
 
     def __init__(
         self,
@@ -91,13 +92,14 @@ class Adam(Optimizer):
         self, xp: Any, lr: float, step: int, p: Array, g: Array, state: State
     ) -> tuple[Array, State]:
         m = self.beta1 * state["m"] + (1 - self.beta1) * g
-        v = self.beta2 * state["v"] + (1 - self.beta2) * g**2
+        v = self.beta2 * state["v"] + (1 - self.beta2) * g * g
         new = {"m": m, "v": v}
         if self.amsgrad:
             new["v_max"] = v = xp.maximum(state["v_max"], v)
-        m_hat = m / (1 - self.beta1**step)
-        v_hat = v / (1 - self.beta2**step)
-        return p - lr * m_hat / (xp.sqrt(v_hat) + self.epsilon), new
+        # The corrections as section 2 of the paper writes them: two passes fewer.
+        c = math.sqrt(1 - self.beta2**step)
+        rate = lr * c / (1 - self.beta1**step)
+        return p - rate * m / (xp.sqrt(v) + c * self.epsilon), new
 
 
 class AdamW(Adam):

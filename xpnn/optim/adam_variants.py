@@ -54,6 +54,8 @@ class Adamax(Optimizer):
     Tensor([ 3.5, -1.5], dtype=float32)
     """
 
+    elementwise = True
+
     def __init__(
         self,
         lr: Any = 2e-3,
@@ -137,6 +139,7 @@ class NAdam(Optimizer):
     True
     """
 
+    elementwise = True
     scalar_state = ("mu_product",)
 
     def __init__(
@@ -185,7 +188,7 @@ class NAdam(Optimizer):
         )
         product = state["mu_product"] * mu
         m = self.beta1 * state["m"] + (1 - self.beta1) * g
-        v = self.beta2 * state["v"] + (1 - self.beta2) * g**2
+        v = self.beta2 * state["v"] + (1 - self.beta2) * g * g
         m_hat = mu_next / (1 - product * mu_next) * m + (1 - mu) / (1 - product) * g
         v_hat = v / (1 - self.beta2**step)
         new = {"m": m, "v": v, "mu_product": product}
@@ -240,6 +243,8 @@ class RAdam(Optimizer):
     Tensor([2.5], dtype=float32)
     """
 
+    elementwise = True
+
     def __init__(
         self,
         lr: Any = 1e-3,
@@ -277,13 +282,14 @@ class RAdam(Optimizer):
         self, xp: Any, lr: float, step: int, p: Array, g: Array, state: State
     ) -> tuple[Array, State]:
         m = self.beta1 * state["m"] + (1 - self.beta1) * g
-        v = self.beta2 * state["v"] + (1 - self.beta2) * g**2
-        m_hat = m / (1 - self.beta1**step)
+        v = self.beta2 * state["v"] + (1 - self.beta2) * g * g
+        rate = lr / (1 - self.beta1**step)
         correction = 1 - self.beta2**step
         longest = 2 / (1 - self.beta2) - 1
         rho = longest - 2 * step * self.beta2**step / correction
         if rho > 5:
             above = (rho - 4) * (rho - 2) * longest
             r = math.sqrt(above / ((longest - 4) * (longest - 2) * rho))
-            m_hat = m_hat * (r * math.sqrt(correction) / (xp.sqrt(v) + self.epsilon))
-        return p - lr * m_hat, {"m": m, "v": v}
+            u = m / (xp.sqrt(v) + self.epsilon)
+            return p - rate * r * math.sqrt(correction) * u, {"m": m, "v": v}
+        return p - rate * m, {"m": m, "v": v}

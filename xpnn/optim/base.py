@@ -12,6 +12,7 @@ on NumPy as on JAX, and the usual training loop allocates nothing large.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from itertools import islice
 from typing import Any, ClassVar
@@ -63,9 +64,10 @@ class Optimizer(Saveable):
         correction from the start.
     decoupled : bool
         Whether weight decay bypasses the equations; a class attribute.
-    kernel : str or None
-        Name of the native kernel that stands in for ``rule``; a class attribute, not inherited by a
-        class that writes a rule of its own.
+    elementwise : bool
+        Whether ``rule`` computes each element from those at the same place alone, and from scalar
+        state: then it may be given pieces of arrays, or several side by side, which is faster. A
+        class attribute, not inherited by a class that writes a rule of its own.
     scalar_state : tuple of str
         Names of the state that is one number a parameter; a class attribute.
     hyperparameter_names : tuple of str
@@ -82,6 +84,8 @@ class Optimizer(Saveable):
     >>> import xpnn
     >>> from xpnn import optim
     >>> class SignSGD(optim.Optimizer):
+    ...     elementwise = True
+    ...
     ...     def rule(self, xp, lr, step, p, g, state):
     ...         return p - lr * xp.sign(g), {}
     >>> w = xpnn.Tensor([1.0, 2.0], requires_grad=True)
@@ -307,24 +311,30 @@ class Optimizer(Saveable):
         reuse = [slot.owns_data() for slot in slots]
         params = [slot.param.data for slot in slots]
         states = [slot.state for slot in slots]
-        new = slots[0].kernel(
-            params, grads, states, reuse, self._workspace,
-            lr=lr, step=slots[0].updates, decoupled=rules.decoupled,
-            **{name: getattr(rules, name) for name in rules._kernel_options},
-        )  # fmt: skip
+        rule = functools.partial(rules._decayed, lr, slots[0].updates)
+        first = slots[0]
+        new = first.kernel(
+            rule, first.xp, params, grads, states, reuse, rules.scalar_state, self._workspace
+        )
         for slot, data in zip(slots, new, strict=True):
             slot.data = slot.param.data = data
 
     def _apply_rule(self, rules: Any, lr: float, slot: Slot, g: Array) -> None:
         slot.updates += 1
         p = slot.cast(slot.param.data)
-        if rules.weight_decay and rules.decoupled:
-            p = (1 - lr * rules.weight_decay) * p
-        elif rules.weight_decay:
-            g = g + rules.weight_decay * p
-        p, state = rules.rule(slot.xp, lr, slot.updates, p, g, slot.state)
+        p, state = rules._decayed(lr, slot.updates, slot.xp, p, g, slot.state)
         slot.state = {name: as_array(x) for name, x in state.items()}
         slot.data = slot.param.data = slot.cast(as_array(p), slot.dtype)
+
+    def _decayed(
+        self, lr: float, step: int, xp: Any, p: Array, g: Array, state: State
+    ) -> tuple[Array, State]:
+        """Return a parameter and its state by the rule, with weight decay."""
+        if self.weight_decay and self.decoupled:
+            p = (1 - lr * self.weight_decay) * p
+        elif self.weight_decay:
+            g = g + self.weight_decay * p
+        return self.rule(xp, lr, step, p, g, state)
 
     def _label(self, key: Any) -> str:
         return f"{type(self).__name__}: params[{key!r}]"

@@ -37,7 +37,7 @@ class Group:
         """Return the optimizer that has the equations, with the hyperparameters as they are now."""
         values = _with(owner, self.hyperparameters)
         lr = values.pop("lr", owner._lr)
-        vars(self._rules).update(_lr=lr, steps=owner.steps, kernel=owner.kernel)
+        vars(self._rules).update(_lr=lr, steps=owner.steps, elementwise=owner.elementwise)
         for name, value in values.items():
             setattr(self._rules, name, value)
         return self._rules

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 from xpnn.errors import ConfigError
 from xpnn.optim import schedules
-from xpnn.optim.clipping import CLIPS
 from xpnn.optim.config import choice, number
 from xpnn.optim.groups import Group, members
 from xpnn.optim.schedules import Schedule
@@ -22,17 +21,13 @@ class Tuned:
     """The part of :class:`xpnn.optim.Optimizer` that knows its hyperparameters."""
 
     hyperparameter_names: ClassVar[tuple[str, ...]] = ()
-    kernel: str | None = None
-    _kernel_options: ClassVar[tuple[str, ...]] = ()
+    elementwise: bool = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.hyperparameter_names = tuple(inspect.signature(cls).parameters)
         if "rule" in vars(cls):
-            cls.kernel = vars(cls).get("kernel")
-        if vars(cls).get("kernel"):
-            known = cls.hyperparameter_names
-            cls._kernel_options = tuple(name for name in known if name not in ("lr", *CLIPS))
+            cls.elementwise = vars(cls).get("elementwise", False)
 
     def __init__(self, lr: Any) -> None:
         self.steps = 0

@@ -52,6 +52,7 @@ class Lion(Optimizer):
     """
 
     decoupled = True
+    elementwise = True
 
     def __init__(
         self,

@@ -63,7 +63,7 @@ class SGD(Optimizer):
     Tensor([0.], dtype=float32, requires_grad=True)
     """
 
-    kernel = "sgd_update"
+    elementwise = True
 
     def __init__(
         self,

@@ -79,9 +79,9 @@ class Slot:
             self.data, self.shape = data, data.shape
             return
         self.xp = xp = backend.array_namespace(data)
-        half, kernel = dtype.itemsize < 4, rules.kernel
-        module = None if half or kernel is None else kernels.load(xp.__name__)
-        self.kernel = getattr(module, kernel or "", None)
+        half = dtype.itemsize < 4
+        module = kernels.load(xp.__name__) if rules.elementwise and not half else None
+        self.kernel = getattr(module, "elementwise_update", None)
         self.kind = sys.intern(f"{xp.__name__} {data.device} {dtype}")
         self.cls, self.device, self.shape, self.dtype = (
             type(data),
