@@ -221,6 +221,18 @@ def test_a_refused_resume_leaves_everything_as_it_was(
     assert (model[0]._shapes is None) is not built
 
 
+def test_another_device_goes_on(tmp_path: Path, device: Any) -> None:
+    x, y = problem()
+
+    def run(epochs: int, where: str) -> History:
+        with xpnn.device(where):
+            keep = Checkpoint(tmp_path)
+            return network().fit(x, y, epochs=epochs, callbacks=[keep], resume=tmp_path)
+
+    first = run(1, "cpu")
+    assert run(2, device)["loss"][:1] == first["loss"]
+
+
 # ------------------------------------------------------------------------------------ interrupts
 
 

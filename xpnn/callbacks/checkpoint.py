@@ -134,7 +134,7 @@ class Checkpoint(Callback):
                 path.unlink(missing_ok=True)
 
     def on_step_end(self, run: Any, values: dict[str, Any]) -> None:
-        if run.interrupted or (self.every is not None and run.step % self.every == 0):
+        if self.every is not None and run.step % self.every == 0:
             self._write(run)
 
     def on_validation_end(self, run: Any, values: dict[str, float]) -> None:
@@ -148,7 +148,7 @@ class Checkpoint(Callback):
             self._write(run)
 
     def on_interrupt(self, run: Any) -> None:
-        if run.step != self._written:  # it came when this callback had seen the step
+        if run.step != self._written:
             self._write(run)
 
     def _look(self, run: Any, values: dict[str, float]) -> None:
