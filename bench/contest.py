@@ -38,7 +38,7 @@ import targets
 
 __all__ = ["Contestant", "alone_and_fast", "main"]
 
-LIBRARIES = ("torch", "jax", "thinc", "autograd", "numba", "cupy")
+LIBRARIES = ("torch", "jax", "thinc", "autograd", "numba", "numpy_ml", "cupy")
 THREADS = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"),
     *("BLIS_NUM_THREADS", "NUMBA_NUM_THREADS", "XPNN_NUM_THREADS", "NPROC"),

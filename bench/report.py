@@ -13,7 +13,7 @@ from typing import Any
 __all__ = ["RESULTS", "about", "gather", "load", "save", "show"]
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("numpy", "numba", "torch", "jax", "thinc", "autograd")
+PACKAGES = ("numpy", "numba", "torch", "jax", "thinc", "autograd", "numpy-ml")
 
 
 def gather(rounds: dict[str, Any], baseline: str, options: Any) -> dict[str, Any]:

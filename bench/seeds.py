@@ -98,5 +98,8 @@ def bench(smaller: int = 1) -> dict[str, Any]:
     return found
 
 
+FULL = bench()
+TINY = bench(smaller=500)
+
 if __name__ == "__main__":
-    main(__doc__, bench(), tiny=bench(4), baseline="numpy-ml", rounds=3, seconds=0.5)
+    main(__doc__, FULL, tiny=TINY, baseline="numpy-ml", rounds=3, seconds=0.5)

@@ -15,12 +15,15 @@ Shape = tuple[int, int]
 P = 0.5  # of dropout
 
 
-def _draw(shape: Shape) -> Any:
+def _draw(what: str, shape: Shape) -> Any:
+    """Return inputs, and the gradient of the output or labels."""
     import numpy as np
 
     rng = np.random.default_rng(0)
     x = rng.standard_normal(shape, dtype=np.float32)
-    return x, rng.standard_normal(shape, dtype=np.float32), rng.integers(0, shape[1], shape[0])
+    if what == "dropout":
+        return x, rng.standard_normal(shape, dtype=np.float32)
+    return x, rng.integers(0, shape[1], shape[0])
 
 
 def _xpnn(what: str, shape: Shape) -> Any:
@@ -28,16 +31,16 @@ def _xpnn(what: str, shape: Shape) -> Any:
     from xpnn import functional as F
     from xpnn import losses
 
-    x, dy, labels = _draw(shape)
+    x, target = _draw(what, shape)
     variable = xpnn.Tensor(x, requires_grad=True)
 
     def call() -> Any:
         variable.grad = None
         if what == "dropout":
             y = F.dropout(variable, P, training=True)
-            y.backward(dy)
+            y.backward(target)
         else:
-            y = losses.cross_entropy(variable, labels)
+            y = losses.cross_entropy(variable, target)
             y.backward()
         return y, variable.grad
 
@@ -47,7 +50,7 @@ def _xpnn(what: str, shape: Shape) -> Any:
 def _torch(what: str, shape: Shape, compiled: bool = False) -> Any:
     import torch
 
-    x, dy, labels = map(torch.from_numpy, _draw(shape))
+    x, target = map(torch.from_numpy, _draw(what, shape))
     x.requires_grad_()
     f = torch.nn.functional.dropout if what == "dropout" else torch.nn.functional.cross_entropy
     f = torch.compile(f) if compiled else f
@@ -56,9 +59,9 @@ def _torch(what: str, shape: Shape, compiled: bool = False) -> Any:
         x.grad = None
         if what == "dropout":
             y = f(x, P)
-            y.backward(dy)
+            y.backward(target)
         else:
-            y = f(x, labels)
+            y = f(x, target)
             y.backward()
         return y, x.grad
 
@@ -69,20 +72,20 @@ def _jax(what: str, shape: Shape) -> Any:
     import jax
     import jax.numpy as jnp
 
-    x, dy, labels = map(jnp.asarray, _draw(shape))
+    x, target = map(jnp.asarray, _draw(what, shape))
 
     def dropout(x: Any, key: Any) -> Any:
         return jnp.where(jax.random.bernoulli(key, 1 - P, x.shape), x / (1 - P), 0.0)
 
     def loss(x: Any) -> Any:
         scores = jax.nn.log_softmax(x)
-        return -jnp.mean(jnp.take_along_axis(scores, labels[:, None], axis=1))
+        return -jnp.mean(jnp.take_along_axis(scores, target[:, None], axis=1))
 
     @jax.jit
     def both(x: Any, key: Any) -> Any:
         key, used = jax.random.split(key)
         y, pullback = jax.vjp(lambda x: dropout(x, used), x)
-        return (y, *pullback(dy)), key
+        return (y, *pullback(target)), key
 
     of_loss, key = jax.jit(jax.value_and_grad(loss)), jax.random.key(0)
 
