@@ -19,7 +19,8 @@ def embedding(ids: Array, weight: Array, *, padding_idx: int | None = None) -> A
     r"""Return the row of ``weight`` for each id: :math:`y_{...d} = W_{i_{...} d}`.
 
     The gradient of a row that is picked several times is added up in a fixed order, as a tree over
-    the places in ``ids``: the same bits in every run and on every device.
+    the places in ``ids``: the same bits in every run and on every device. On the CPU that gradient
+    is a read-only array if it is large: most of its rows are zeros, and are kept for the next one.
 
     Parameters
     ----------

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from xpnn import parallel
+from xpnn.kernels import numpy_memory
 from xpnn.kernels.numpy_conv import conv2d, conv2d_accepts, conv2d_vjp
-from xpnn.kernels.numpy_memory import free_memory, memory_stats
+from xpnn.kernels.numpy_indexing import free_sums, scatter_add, scatter_add_vjp, sums_memory
 from xpnn.kernels.numpy_neural import (
     dropout,
     dropout_vjp,
@@ -53,12 +54,27 @@ __all__ = [
     "memory_stats",
     "relu",
     "relu_vjp",
+    "scatter_add",
+    "scatter_add_vjp",
     "softmax",
     "softmax_accepts",
     "softmax_cross_entropy",
     "softmax_cross_entropy_vjp",
     "softmax_vjp",
 ]
+
+
+def free_memory() -> None:
+    """Give back all memory that no array is in."""
+    free_sums()
+    numpy_memory.free_memory()
+
+
+def memory_stats() -> dict[str, int]:
+    """Return bytes held, in use and as scratch, and how often memory was asked for and reused."""
+    stats = numpy_memory.memory_stats()
+    held, used = sums_memory()
+    return {**stats, "held": stats["held"] + held, "in_use": stats["in_use"] + used}
 
 
 def _keep_freed_memory() -> None:

@@ -22,8 +22,9 @@ import numpy as np
 
 from xpnn import parallel
 from xpnn.kernels.fast import sweep
+from xpnn.kernels.numpy_indexing import written_rows
 from xpnn.kernels.numpy_memory import empty, scratch
-from xpnn.kernels.rules import Program, Refused, Rule, State, trace
+from xpnn.kernels.rules import Program, Refused, Rule, State, rests, trace
 
 __all__ = ["elementwise_update", "run_program"]
 
@@ -80,13 +81,19 @@ def elementwise_update(
             new[i] = p
     work: Any = None
     blocks: list[Any] = []
+    elements = 0
     for i, p in enumerate(params):
         if p.size > _SMALL:
             new[i], arrays, source = _flat(names, p, grads[i], states[i], reuse[i])
             if work is None or alone:
                 work = _Work(rule, xp, names, states[i], p.dtype)
-            blocks += [(work, *block) for block in _cut(arrays, source)]
-    _run(blocks)
+            rows = written_rows(grads[i]) if source is None and work.rests else None
+            elements += p.size if rows is None else rows.size * p.size // p.shape[0]
+            if rows is None:
+                blocks += [(work, *block) for block in _cut(arrays, source)]
+            else:
+                blocks += [(_Rows(work), *block) for block in _cut_rows(arrays, grads[i], rows)]
+    _run(blocks, elements)
     return new
 
 
@@ -114,9 +121,15 @@ def _cut(arrays: list[Array], source: Array = None) -> list[tuple[list[Array], A
     return [([x[i:j] for x in arrays], None if source is None else source[i:j]) for i, j in edges]
 
 
-def _run(blocks: list[Any]) -> None:
-    worth = sum(arrays[0].size for _, arrays, _ in blocks) >= _SHARED
-    parallel.share(lambda block: block[0](*block[1:]), blocks, worth)
+def _cut_rows(arrays: list[Array], g: Array, rows: Array) -> list[tuple[list[Array], Array]]:
+    """Return arrays as tables of rows, with those of their rows that are a block."""
+    tables = [x.reshape(g.shape[0], -1) for x in arrays]
+    step = max(1, _BLOCK // tables[0].shape[1])
+    return [(tables, rows[i : i + step]) for i in range(0, rows.size, step)]
+
+
+def _run(blocks: list[Any], elements: int) -> None:
+    parallel.share(lambda block: block[0](*block[1:]), blocks, elements >= _SHARED)
 
 
 class _Work:
@@ -126,8 +139,10 @@ class _Work:
         self.rule, self.xp, self.names = rule, xp, names
         self.scalars = {name: x for name, x in state.items() if name not in names}
         self.program: Program | None = None
+        self.rests = False  # where the gradient is 0
         try:
             self.program, self.constants, new = trace(rule, names, self.scalars, dtype)
+            self.rests = rests(self.program, self.constants)
         except Refused:
             one = np.ones(1, dtype)
             _, new = rule(xp, one, one, {**dict.fromkeys(names, one), **self.scalars})
@@ -151,6 +166,19 @@ def _write(arrays: list[Array], new: list[Array]) -> None:
     new = [x if x.base is None and id(x) not in given else x.copy() for x in new]
     for array, x in zip(arrays, new, strict=True):
         array[...] = x
+
+
+class _Rows:
+    """What is done to some rows of tables, of which the others stay as they are."""
+
+    def __init__(self, work: _Work) -> None:
+        self.work = work
+
+    def __call__(self, tables: list[Array], rows: Array) -> None:
+        few = [np.take(x, rows, axis=0) for x in tables]
+        self.work([x.reshape(-1) for x in few])
+        for table, x in zip((tables[0], *tables[2:]), (few[0], *few[2:]), strict=True):
+            table[rows] = x
 
 
 @sweep
@@ -257,7 +285,7 @@ def _packed(
     if pack.grad.size > _BLOCK:
         work = _Work(rule, xp, names, pack.state, pack.grad.dtype)
         arrays = [pack.param, pack.grad, *(pack.state[name] for name in names)]
-        _run([(work, *block) for block in _cut(arrays)])
+        _run([(work, *block) for block in _cut(arrays)], pack.grad.size)
     else:
         p, new = rule(xp, pack.param, pack.grad, pack.state)
         _write([pack.param, *pack.state.values()], [p, *(new[name] for name in names)])

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Program", "Refused", "Rule", "State", "Symbol", "trace"]
+__all__ = ["Program", "Refused", "Rule", "State", "Symbol", "rests", "trace"]
 
 Array = Any
 State = dict[str, Array]
@@ -54,6 +54,27 @@ class Program(NamedTuple):
     def last_uses(self) -> dict[int, int]:
         """Return the last instruction that uses each value."""
         return {value: i for i, (_, *used) in enumerate(self.code) for value in used}
+
+
+_ZERO_OF_ZERO = frozenset(("abs", "negative", "positive", "sign", "sqrt", "square"))
+
+
+def rests(program: Program, constants: Sequence[Any]) -> bool:
+    """Return whether a rule changes nothing, neither parameter nor state, where a gradient is 0.
+
+    So it is if what comes of the gradient is 0, and is subtracted. An infinity in an array would
+    make NaN of a product with 0, so there are none but with constants.
+    """
+    zeros, same = {1}, {i: i for i in range(program.arrays)}
+    finite = {~i for i, x in enumerate(constants) if np.isfinite(x)}
+    for value, (name, *used) in enumerate(program.code, program.arrays):
+        if name == "multiply" and set(used) <= zeros | finite and set(used) & zeros:
+            zeros.add(value)
+        elif name in _ZERO_OF_ZERO and used[0] in zeros:
+            zeros.add(value)
+        elif name == "subtract" and used[1] in zeros and used[0] in same:
+            same[value] = same[used[0]]
+    return all(same.get(value) == array for array, value in program.outputs)
 
 
 class _Tape:
