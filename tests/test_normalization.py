@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import array_api_compat.numpy as numpy_namespace
@@ -12,15 +13,16 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import xpnn
-from xpnn import Tensor, backend, check_grad, layers
+from xpnn import Tensor, backend, check_grad, layers, parallel
 from xpnn import functional as F
 from xpnn.autograd.record import apply
 from xpnn.autograd.transforms import vjp
 from xpnn.errors import ConfigError, DTypeError, ShapeError
-from xpnn.kernels import numpy_norm
+from xpnn.kernels import fast, numpy_norm
 from xpnn.primitives.normalization import batch_norm, batch_norm_inference
 
 KERNEL = batch_norm._find_overlay(numpy_norm)
+NUMBA = importlib.util.find_spec("numba") is not None
 SHAPES = [(7, 3), (1, 3), (4, 5, 2), (3, 4, 5, 6), (2, 1, 1, 1), (64, 2)]
 over_shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
@@ -126,8 +128,12 @@ def test_channels_on_another_axis(axes: tuple[int, ...], version: str) -> None:
     st.integers(1, 20),
     st.sampled_from([1 << 17, 64]),
     st.tuples(*[st.booleans()] * 5),
+    st.sampled_from([1, 2]),
+    st.booleans(),
 )
-def test_kernel_equals_standard(places: list[int], c: int, block: int, has: Any) -> None:
+def test_kernel_equals_standard(
+    places: list[int], c: int, block: int, has: Any, threads: int, compiled: bool
+) -> None:
     assume(any(has[2:]))  # a gradient of some output has arrived
     x, *rest = arrays((*places, c))
     x.flags.writeable = False
@@ -135,8 +141,10 @@ def test_kernel_equals_standard(places: list[int], c: int, block: int, has: Any)
     static = {"axes": tuple(range(len(places))), "epsilon": 1e-2}
     needs = [True, scale is not None, shift is not None]
     found = []
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, fast.use(compiled and NUMBA):
         patch.setattr(numpy_norm, "_BLOCK", block)
+        patch.setattr(numpy_norm, "_SHARED", 0)
+        patch.setattr(parallel, "_chosen", threads)
         for version in (batch_norm, KERNEL):
             y, res = version.forward(numpy_namespace, x, scale, shift, **static)
             kept = version.joint.take(y, res, [x, scale, shift])  # type: ignore[union-attr]
@@ -148,14 +156,15 @@ def test_kernel_equals_standard(places: list[int], c: int, block: int, has: Any)
             assert_close(ours, expected, 1e-9, 1e-10)
 
 
-def test_kernel_keeps_digits_far_from_zero() -> None:
+@pytest.mark.parametrize("compiled", [False, True])
+def test_kernel_keeps_digits_far_from_zero(compiled: bool) -> None:
     """A variance of 4 around a mean of 10000: what E[x^2] - E[x]^2 would lose in float32."""
     rng = np.random.default_rng(0)
     x = (1e4 + 2.0 * rng.standard_normal((20000, 3))).astype("float32")
     _, scale, shift, *_ = arrays((1, 3), dtype="float32")
     g = (rng.standard_normal(x.shape) + (x - 1e4)).astype("float32")
     narrow, wide = (x, scale, shift, g), (a.astype("float64") for a in (x, scale, shift, g))
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, fast.use(compiled and NUMBA):
         patch.setitem(batch_norm.overlays, numpy_namespace, KERNEL)
         found = gradients(*narrow, None, None)
         expected = gradients(*wide, None, None)
