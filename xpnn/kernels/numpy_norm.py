@@ -17,7 +17,15 @@ from xpnn.kernels.fast import sweep
 from xpnn.kernels.numpy_memory import empty, scratch
 from xpnn.parallel import share
 
-__all__ = ["batch_norm", "batch_norm_accepts", "batch_norm_vjp"]
+__all__ = [
+    "batch_norm",
+    "batch_norm_accepts",
+    "batch_norm_vjp",
+    "deviations",
+    "input_gradient",
+    "products",
+    "scaled",
+]
 
 Array = Any
 _BLOCK = 1 << 17  # elements
