@@ -12,7 +12,7 @@ from typing import Any
 
 from xpnn import ops
 from xpnn.autograd.record import apply
-from xpnn.backend import array_namespace, unwrap
+from xpnn.backend import array_namespace, device_of, unwrap
 from xpnn.errors import ConfigError, ShapeError
 from xpnn.functional.neural import linear
 from xpnn.functional.rectifiers import relu
@@ -75,16 +75,16 @@ def rnn(
     >>> y[0, :, 0]
     array([1., 2., 3.])
     """
-    p, h0 = _prepared("rnn", x, weight_input, weight_hidden, bias, mask, grad_clip, 1, h0)
+    x, h0 = _prepared("rnn", x, weight_input, weight_hidden, bias, mask, grad_clip, 1, h0)
     if activation is tanh or activation is relu:
         name = "tanh" if activation is tanh else "relu"
         options = {"activation": name, "reverse": reverse, "grad_clip": grad_clip}
-        return apply(scans.rnn_scan, (p, weight_hidden, h0, mask), options)
+        return apply(scans.rnn_scan, (x, weight_input, weight_hidden, bias, h0, mask), options)
 
     def step(p: Array, h: Array) -> tuple[Array]:
         return (rnn_step(p, weight_hidden, h, activation=activation, grad_clip=grad_clip),)
 
-    return _stepped(step, p, (h0,), mask, reverse)
+    return _stepped(step, linear(x, weight_input, bias), (h0,), mask, reverse)
 
 
 def gru(
@@ -142,12 +142,13 @@ def gru(
     if bias_hidden is not None and not reset_after:
         msg = "gru: 'bias_hidden' belongs to reset_after=True; before the product there is none."
         raise ConfigError(msg)
-    p, h0 = _prepared("gru", x, weight_input, weight_hidden, bias, mask, grad_clip, 3, h0)
+    x, h0 = _prepared("gru", x, weight_input, weight_hidden, bias, mask, grad_clip, 3, h0)
     if activation is tanh and gate_activation is sigmoid:
         options = {"reverse": reverse, "grad_clip": grad_clip}
+        first = (x, weight_input, weight_hidden, bias)
         if reset_after:
-            return apply(gru_scans.gru_scan, (p, weight_hidden, bias_hidden, h0, mask), options)
-        return apply(gru_scans.gru_scan_reset_before, (p, weight_hidden, h0, mask), options)
+            return apply(gru_scans.gru_scan, (*first, bias_hidden, h0, mask), options)
+        return apply(gru_scans.gru_scan_reset_before, (*first, h0, mask), options)
     one = functools.partial(
         gru_step, reset_after=reset_after,
         activation=activation, gate_activation=gate_activation, grad_clip=grad_clip,
@@ -156,7 +157,7 @@ def gru(
     def step(p: Array, h: Array) -> tuple[Array]:
         return (one(p, weight_hidden, bias_hidden, h),)
 
-    return _stepped(step, p, (h0,), mask, reverse)
+    return _stepped(step, linear(x, weight_input, bias), (h0,), mask, reverse)
 
 
 def lstm(
@@ -215,7 +216,7 @@ def lstm(
     ((2, 3, 5), (2, 5), (2, 5))
     """
     gates = 3 if tied else 4
-    p, h0, c0 = _prepared(
+    x, h0, c0 = _prepared(
         "lstm", x, weight_input, weight_hidden, bias, mask, grad_clip, gates, h0, c0
     )
     hidden = weight_hidden.shape[0]
@@ -228,7 +229,8 @@ def lstm(
         raise ShapeError(msg)
     if activation is tanh and gate_activation is sigmoid:
         options = {"tied": tied, "reverse": reverse, "grad_clip": grad_clip}
-        return apply(scans.lstm_scan, (p, weight_hidden, h0, c0, peephole, mask), options)
+        args = (x, weight_input, weight_hidden, bias, h0, c0, peephole, mask)
+        return apply(scans.lstm_scan, args, options)
     one = functools.partial(
         lstm_step, peephole=peephole, tied=tied,
         activation=activation, gate_activation=gate_activation, grad_clip=grad_clip,
@@ -237,7 +239,7 @@ def lstm(
     def step(p: Array, h: Array, c: Array) -> tuple[Array, Array]:
         return one(p, weight_hidden, h, c)
 
-    return _stepped(step, p, (h0, c0), mask, reverse)
+    return _stepped(step, linear(x, weight_input, bias), (h0, c0), mask, reverse)
 
 
 def _prepared(
@@ -251,7 +253,7 @@ def _prepared(
     gates: int,
     *states: Array | None,
 ) -> list[Array]:
-    """Return the inputs' share of the gates and the states to begin with, after looking at all."""
+    """Return inputs without padding and the states to begin with, after looking at everything."""
     require_sequence(who, tuple(x.shape), weight_input.shape[0], f"{who}_step")
     hidden, width = weight_hidden.shape[0], gates * weight_hidden.shape[0]
     shapes = [tuple(w.shape) for w in (weight_input, weight_hidden)]
@@ -269,10 +271,12 @@ def _prepared(
     if mask is not None:  # padding may hold NaN, and zero times NaN is none of the gradients
         xp, counts = array_namespace(x, mask), array_namespace(mask).expand_dims(mask, axis=-1)
         x = xp.where(counts, x, xp.zeros_like(x))
-    p = linear(x, weight_input, bias)
-    raw = unwrap(p)
-    zeros = array_namespace(raw).zeros_like(raw[:, 0, :hidden])
-    return [p, *(zeros if state is None else state for state in states)]
+    if any(state is None for state in states):
+        given = [unwrap(a) for a in (x, weight_input, bias) if a is not None]
+        xp = array_namespace(*given)
+        dtype = xp.result_type(*given)
+        zeros = xp.zeros((n, hidden), dtype=dtype, device=device_of(x).native)
+    return [x, *(zeros if state is None else state for state in states)]
 
 
 def _stepped(

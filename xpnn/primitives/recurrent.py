@@ -1,9 +1,9 @@
 r"""Recurrent scans: a whole sequence as one operation.
 
-Each takes the inputs' share of the gates, :math:`P = X W + b` of shape (N, T, gates * H), which is
-one product for all steps, and walks over time. The backward pass walks once in the other direction
-for the gradients of the gates' arguments; the gradient of the recurrent weight is one product over
-all steps. A step that ``mask`` leaves out hands the state on.
+The inputs' share of the gates, :math:`P = X W + b` of shape (N, T, gates * H), is one product for
+all steps; then each walks over time. The backward pass walks once in the other direction for the
+gradients of the gates' arguments; the gradients of the weights are products over all steps. A step
+that ``mask`` leaves out hands the state on.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from xpnn.primitives.base import Primitive, primitive
+from xpnn.primitives.neural import linear
 from xpnn.primitives.recurrent_parts import (
     blocks,
     clipped,
@@ -19,6 +20,7 @@ from xpnn.primitives.recurrent_parts import (
     in_time,
     masks_in_time,
     product_over_time,
+    projected_back,
     states_before,
     together,
 )
@@ -41,8 +43,10 @@ clip_gradient.d(lambda xp, g, limit: clipped(xp, g, limit))
 @primitive()
 def rnn_scan(
     xp: Any,
-    projections: Array,
+    x: Array,
+    weight_input: Array,
     weight_hidden: Array,
+    bias: Array | None,
     h0: Array,
     mask: Array | None,
     /,
@@ -53,11 +57,11 @@ def rnn_scan(
 ) -> tuple[Array, Array]:
     r"""Elman's network, :math:`h_t = a(p_t + h_{t-1} U)`, with a = tanh or relu.
 
-    projections (N, T, H), weight_hidden (H, H), h0 (N, H), mask (N, T) or None -> states (N, T, H),
-    the last one (N, H).
+    x (N, T, D), weight_input (D, H), weight_hidden (H, H), bias (H,) or None, h0 (N, H), mask
+    (N, T) or None -> states (N, T, H), the last one (N, H).
     """
     h, states = h0, []
-    steps = in_time(xp, projections, reverse)
+    steps = in_time(xp, linear(xp, x, weight_input, bias), reverse)
     for p, m in zip(steps, masks_in_time(xp, mask, reverse, len(steps)), strict=True):
         a = p + h @ weight_hidden
         h = held(xp, m, xp.tanh(a) if activation == "tanh" else xp.maximum(a, 0.0), h)
@@ -71,6 +75,8 @@ def _rnn_scan_vjp(
     g: tuple[Array | None, Array | None],
     needs: list[bool],
     y: tuple[Array, Array],
+    x: Array,
+    weight_input: Array,
     weight_hidden: Array,
     h0: Array,
     mask: Array | None,
@@ -97,10 +103,11 @@ def _rnn_scan_vjp(
         dh = past if m is None else past + xp.where(m, xp.zeros_like(dh), dh)
         gates.append(da)
     d_gates = together(xp, gates, not reverse)
+    dx, d_input, d_bias = projected_back(xp, d_gates, needs, x, weight_input)
     d_weight = None
-    if needs[1]:
+    if needs[2]:
         d_weight = product_over_time(xp, states_before(xp, y[0], h0, reverse), d_gates)
-    return d_gates, d_weight, dh, None
+    return dx, d_input, d_weight, d_bias, dh, None
 
 
 # ------------------------------------------------------------------------------------ LSTM
@@ -109,8 +116,10 @@ def _rnn_scan_vjp(
 @primitive(residual=True)
 def lstm_scan(
     xp: Any,
-    projections: Array,
+    x: Array,
+    weight_input: Array,
     weight_hidden: Array,
+    bias: Array | None,
     h0: Array,
     c0: Array,
     peephole: Array | None,
@@ -130,16 +139,16 @@ def lstm_scan(
     f (for f alone, if they are tied), multiplied with :math:`c_{t-1}`, and one for o, multiplied
     with :math:`c_t`.
 
-    projections (N, T, gates * H), weight_hidden (H, gates * H), h0 and c0 (N, H), mask (N, T) or
-    None -> states (N, T, H), the last one, the last memory (N, H). What is kept of every step: the
-    gates, the memory and its tanh.
+    x (N, T, D), weight_input (D, gates * H), weight_hidden (H, gates * H), bias (gates * H,) or
+    None, h0 and c0 (N, H), mask (N, T) or None -> states (N, T, H), the last one, the last memory
+    (N, H). What is kept of every step: the gates, the memory and its tanh.
     """
     hidden = h0.shape[1]
     h, c = h0, c0
     states, gates, memories, squashed = [], [], [], []
     scale = _scales(xp, weight_hidden, hidden)
     peeps = _peepholes(xp, peephole)
-    steps = in_time(xp, projections, reverse)
+    steps = in_time(xp, linear(xp, x, weight_input, bias), reverse)
     for p, m in zip(steps, masks_in_time(xp, mask, reverse, len(steps)), strict=True):
         a = p + h @ weight_hidden
         if peeps is None:
@@ -195,6 +204,8 @@ def _lstm_scan_vjp(
     needs: list[bool],
     y: tuple[Array, Array, Array],
     res: tuple[list[Array], list[Array], list[Array]],
+    x: Array,
+    weight_input: Array,
     weight_hidden: Array,
     h0: Array,
     c0: Array,
@@ -239,12 +250,13 @@ def _lstm_scan_vjp(
         dh = dh_past if m is None else dh_past + xp.where(m, xp.zeros_like(dh), dh)
         found.append(da)
     d_gates = together(xp, found, not reverse)
+    dx, d_input, d_bias = projected_back(xp, d_gates, needs, x, weight_input)
     d_weight = d_peephole = None
-    if needs[1]:
+    if needs[2]:
         d_weight = product_over_time(xp, states_before(xp, y[0], h0, reverse), d_gates)
-    if needs[4]:
+    if needs[6]:
         d_peephole = _peephole_vjp(xp, found[::-1], [c0, *memories], hidden)
-    return d_gates, d_weight, dh, dc, d_peephole, None
+    return dx, d_input, d_weight, d_bias, dh, dc, d_peephole, None
 
 
 def _peephole_vjp(xp: Any, d_gates: list[Array], memories: list[Array], hidden: int) -> Array:

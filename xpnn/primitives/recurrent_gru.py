@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from xpnn.primitives.base import Primitive, primitive
+from xpnn.primitives.neural import linear
 from xpnn.primitives.recurrent_parts import (
     blocks,
     clipped,
@@ -16,6 +17,7 @@ from xpnn.primitives.recurrent_parts import (
     in_time,
     masks_in_time,
     product_over_time,
+    projected_back,
     states_before,
     together,
 )
@@ -31,8 +33,10 @@ def _sigmoid(xp: Any, a: Array) -> Array:
 @primitive(residual=True)
 def gru_scan(
     xp: Any,
-    projections: Array,
+    x: Array,
+    weight_input: Array,
     weight_hidden: Array,
+    bias: Array | None,
     bias_hidden: Array | None,
     h0: Array,
     mask: Array | None,
@@ -46,14 +50,14 @@ def gru_scan(
     .. math:: r, z = \sigma(p_t + h_{t-1} U), \quad
               n = \tanh(p_t + r (h_{t-1} U_n + b_{hn})), \quad h_t = (1 - z) n + z h_{t-1}
 
-    projections (N, T, 3 H), weight_hidden (H, 3 H), bias_hidden (H,) or None, h0 (N, H), mask
-    (N, T) or None -> states (N, T, H), the last one (N, H). What is kept of every step: r and z, n,
-    and what r is multiplied with.
+    x (N, T, D), weight_input (D, 3 H), weight_hidden (H, 3 H), bias (3 H,) and bias_hidden (H,) or
+    None, h0 (N, H), mask (N, T) or None -> states (N, T, H), the last one (N, H). What is kept of
+    every step: r and z, n, and what r is multiplied with.
     """
     hidden = h0.shape[1]
     h = h0
     states, gates, candidates, inner = [], [], [], []
-    steps = in_time(xp, projections, reverse)
+    steps = in_time(xp, linear(xp, x, weight_input, bias), reverse)
     for p, m in zip(steps, masks_in_time(xp, mask, reverse, len(steps)), strict=True):
         q = h @ weight_hidden
         both = _sigmoid(xp, p[:, : 2 * hidden] + q[:, : 2 * hidden])
@@ -77,6 +81,8 @@ def _gru_scan_vjp(
     needs: list[bool],
     y: tuple[Array, Array],
     res: tuple[list[Array], list[Array], list[Array]],
+    x: Array,
+    weight_input: Array,
     weight_hidden: Array,
     h0: Array,
     mask: Array | None,
@@ -107,21 +113,24 @@ def _gru_scan_vjp(
         found.append(xp.concat([da, da_n], axis=1))
         found_inner.append(d_inner)
     d_gates = together(xp, found, not reverse)
-    d_weight = d_bias = None
-    if needs[1] or needs[2]:
+    dx, d_input, d_bias = projected_back(xp, d_gates, needs, x, weight_input)
+    d_weight = d_bias_hidden = None
+    if needs[2] or needs[4]:
         d_n = together(xp, found_inner, not reverse)
-        d_bias = xp.sum(d_n, axis=(0, 1), dtype=d_n.dtype) if needs[2] else None
-        if needs[1]:
+        d_bias_hidden = xp.sum(d_n, axis=(0, 1), dtype=d_n.dtype) if needs[4] else None
+        if needs[2]:
             d_q = xp.concat([d_gates[:, :, : -d_n.shape[2]], d_n], axis=2)
             d_weight = product_over_time(xp, states_before(xp, y[0], h0, reverse), d_q)
-    return d_gates, d_weight, d_bias, dh, None
+    return dx, d_input, d_weight, d_bias, d_bias_hidden, dh, None
 
 
 @primitive(residual=True)
 def gru_scan_reset_before(
     xp: Any,
-    projections: Array,
+    x: Array,
+    weight_input: Array,
     weight_hidden: Array,
+    bias: Array | None,
     h0: Array,
     mask: Array | None,
     /,
@@ -134,14 +143,15 @@ def gru_scan_reset_before(
     .. math:: r, z = \sigma(p_t + h_{t-1} U), \quad
               n = \tanh(p_t + (r h_{t-1}) U_n), \quad h_t = (1 - z) n + z h_{t-1}
 
-    projections (N, T, 3 H), weight_hidden (H, 3 H), h0 (N, H), mask (N, T) or None -> states
-    (N, T, H), the last one (N, H). What is kept of every step: r and z, and n.
+    x (N, T, D), weight_input (D, 3 H), weight_hidden (H, 3 H), bias (3 H,) or None, h0 (N, H), mask
+    (N, T) or None -> states (N, T, H), the last one (N, H). What is kept of every step: r and z,
+    and n.
     """
     hidden = h0.shape[1]
     of_gates, of_n = weight_hidden[:, : 2 * hidden], weight_hidden[:, 2 * hidden :]
     h = h0
     states, gates, candidates = [], [], []
-    steps = in_time(xp, projections, reverse)
+    steps = in_time(xp, linear(xp, x, weight_input, bias), reverse)
     for p, m in zip(steps, masks_in_time(xp, mask, reverse, len(steps)), strict=True):
         both = _sigmoid(xp, p[:, : 2 * hidden] + h @ of_gates)
         r, z = blocks(both, hidden)
@@ -160,6 +170,8 @@ def _gru_scan_reset_before_vjp(
     needs: list[bool],
     y: tuple[Array, Array],
     res: tuple[list[Array], list[Array]],
+    x: Array,
+    weight_input: Array,
     weight_hidden: Array,
     h0: Array,
     mask: Array | None,
@@ -189,14 +201,15 @@ def _gru_scan_reset_before_vjp(
         dh = past + held(xp, m, dh * z, dh)
         found.append(xp.concat([da, da_n], axis=1))
     d_gates = together(xp, found, not reverse)
+    dx, d_input, d_bias = projected_back(xp, d_gates, needs, x, weight_input)
     d_weight = None
-    if needs[1]:
+    if needs[2]:
         before = states_before(xp, y[0], h0, reverse)
         resets = together(xp, [blocks(both, hidden)[0] for both in gates], reverse)
         of_gates = product_over_time(xp, before, d_gates[:, :, : 2 * hidden])
         of_n = product_over_time(xp, resets * before, d_gates[:, :, 2 * hidden :])
         d_weight = xp.concat([of_gates, of_n], axis=1)
-    return d_gates, d_weight, dh, None
+    return dx, d_input, d_weight, d_bias, dh, None
 
 
 __all__ = [name for name, value in globals().items() if isinstance(value, Primitive)]

@@ -11,6 +11,7 @@ from typing import Any
 
 from xpnn._dtypes import as_dtype
 from xpnn.errors import DTypeError, ShapeError
+from xpnn.primitives.neural import linear
 
 __all__ = [
     "blocks",
@@ -20,6 +21,7 @@ __all__ = [
     "in_time",
     "masks_in_time",
     "product_over_time",
+    "projected_back",
     "require_mask",
     "require_sequence",
     "require_state",
@@ -62,6 +64,18 @@ def product_over_time(xp: Any, states: Array, gradients: Array) -> Array:
     n = states.shape[0] * states.shape[1]
     rows = xp.reshape(states, (n, states.shape[2]))
     return rows.T @ xp.reshape(gradients, (n, gradients.shape[2]))
+
+
+def projected_back(
+    xp: Any, g: Array, needs: list[bool], x: Array, weight: Array
+) -> tuple[Array | None, ...]:
+    """Return the gradients of x, weight and bias, the inputs' share, given that of the gates.
+
+    ``needs`` are those of a scan, whose arguments are x, two weights and a bias first.
+    """
+    rule = linear.on(xp).joint
+    assert rule is not None
+    return tuple(rule(xp, g, [*needs[:2], needs[3]], x, weight))
 
 
 def blocks(x: Array, hidden: int) -> list[Array]:
