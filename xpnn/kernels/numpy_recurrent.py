@@ -1,0 +1,262 @@
+"""NumPy kernels of recurrent scans: what a cell keeps of every step, and what it does in one.
+
+:mod:`xpnn.kernels.numpy_recurrent_walk` has the walk over time.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from xpnn.kernels import numpy_recurrent_steps as sweeps
+from xpnn.kernels.numpy_memory import empty, scratch
+from xpnn.kernels.numpy_recurrent_walk import Weights, back, forth
+
+__all__ = [
+    "gru_scan",
+    "gru_scan_accepts",
+    "gru_scan_vjp",
+    "lstm_scan",
+    "lstm_scan_accepts",
+    "lstm_scan_vjp",
+    "rnn_scan",
+    "rnn_scan_accepts",
+    "rnn_scan_vjp",
+]
+
+Array = Any
+
+
+def _of_one_dtype(*arrays: Array | None) -> bool:
+    given = [x for x in arrays if x is not None]
+    dtype = given[0].dtype
+    return dtype in (np.float32, np.float64) and all(x.dtype == dtype and x.size for x in given)
+
+
+class _Cell:
+    """What is kept of T steps of n sequences; arrays of a step lie gate by gate.
+
+    A subclass says how many times H ``gradients`` a step has that weights are multiplied with, and
+
+    - ``step(t, p, q, h)``: given the shares of input and state, write the new state into h;
+    - ``slopes(start, stop, before, y)``: return what some steps of the way back have in common,
+      given the states before them, step by step, and those of all steps;
+    - ``back(slopes, t, j, d_states, da)``: write the gradients into da (n, gradients, H), given
+      those of the states, and return what else the gradient of the state before is made of; j
+      counts from ``start``.
+    """
+
+    gradients: int
+
+    def __init__(self, steps: int, n: int, hidden: int, dtype: Any) -> None:
+        self.n, self.hidden, self.dtype = n, hidden, dtype
+
+    def begin(self, states: list[Array]) -> None:
+        """Note the first states."""
+
+    def hold(self, t: int, rows: Array) -> None:
+        """Take back what a step has done to rows, but for the state."""
+
+    def end(self, states: list[Array]) -> None:
+        """Write the last states, but for the first of them."""
+
+    def _compiled(self, sweep: Any) -> Any:  # there is none for float64
+        return sweep if self.dtype == np.float32 else sweep.plain
+
+
+# ------------------------------------------------------------------------------------- RNN
+
+
+class _RNN(_Cell):
+    gradients = 1
+
+    def __init__(self, activation: str, *sizes: Any) -> None:
+        super().__init__(*sizes)
+        self.relu = activation == "relu"
+
+    def step(self, t: int, p: Array, q: Array, h: Array) -> None:
+        np.add(p, q, out=h)
+        if self.relu:
+            np.maximum(h, 0, out=h)
+        else:
+            np.tanh(h, out=h)
+
+    def slopes(self, start: int, stop: int, before: Array, y: Array) -> Array:
+        after = y[:, start:stop].swapaxes(0, 1)
+        if self.relu:
+            positive = scratch("positive", before.shape, bool)
+            return np.greater(after, 0, out=positive)
+        slopes = scratch("slopes", before.shape, self.dtype)
+        np.multiply(after, after, out=slopes)
+        return np.subtract(1, slopes, out=slopes)
+
+    def back(self, slopes: Array, t: int, j: int, d_states: list[Array], da: Array) -> None:
+        da = da[:, 0]
+        if self.relu:
+            da[...] = 0
+            np.copyto(da, d_states[0], where=slopes[j])
+        else:
+            np.multiply(slopes[j], d_states[0], out=da)
+
+
+def rnn_scan_accepts(
+    x: Array, weight_input: Array, weight_hidden: Array, bias: Array | None, h0: Array,
+    mask: Array | None, activation: str, reverse: bool, grad_clip: float | None,
+) -> bool:  # fmt: skip
+    """Whether everything is of one precision, and there is something."""
+    return _of_one_dtype(x, weight_input, weight_hidden, bias, h0)
+
+
+def rnn_scan(
+    xp: Any, x: Array, weight_input: Array, weight_hidden: Array, bias: Array | None, h0: Array,
+    mask: Array | None, *, activation: str, reverse: bool, grad_clip: float | None,
+) -> Any:  # fmt: skip
+    weights = Weights(weight_input, weight_hidden, bias)
+    return forth(functools.partial(_RNN, activation), x, weights, (h0,), mask, reverse, False)
+
+
+rnn_scan.residual = True  # type: ignore[attr-defined]
+
+
+def rnn_scan_vjp(
+    xp: Any, g: Any, needs: list[bool], res: Any, x: Array, weight_input: Array,
+    weight_hidden: Array, h0: Array, reverse: bool, grad_clip: float | None,
+) -> tuple[Array | None, ...]:  # fmt: skip
+    weights = Weights(weight_input, weight_hidden, None)
+    d = back(res, g, needs[:4], x, weights, h0, reverse, grad_clip)
+    return d.x, d.input, d.hidden, d.bias, *d.states, None
+
+
+# ------------------------------------------------------------------------------------ LSTM
+
+
+class _LSTM(_Cell):
+    gradients = 4
+
+    def __init__(self, *sizes: Any) -> None:
+        super().__init__(*sizes)
+        steps, n, hidden, dtype = sizes
+        self.gates = empty((steps, 4, n, hidden), dtype)
+        self.memory = empty((steps + 1, n, hidden), dtype)
+        self.squashed = empty((steps, n, hidden), dtype)
+
+    def begin(self, states: list[Array]) -> None:
+        self.memory[0] = states[1]
+
+    def step(self, t: int, p: Array, q: Array, h: Array) -> None:
+        step = self._compiled(sweeps.lstm_step)
+        step(p, q, self.gates[t], self.memory[t], self.memory[t + 1], self.squashed[t], h)
+
+    def hold(self, t: int, rows: Array) -> None:
+        self.memory[t + 1, rows] = self.memory[t, rows]
+
+    def end(self, states: list[Array]) -> None:
+        states[1][...] = self.memory[-1]
+
+    def slopes(self, start: int, stop: int, before: Array, y: Array) -> tuple[Array, Array]:
+        gates, memory, squashed = (a[start:stop] for a in (self.gates, self.memory, self.squashed))
+        slopes = scratch("slopes", gates.shape, self.dtype)
+        through = scratch("through", memory.shape, self.dtype)
+        self._compiled(sweeps.lstm_slopes)(gates, memory, squashed, slopes, through)
+        return slopes, through
+
+    def back(
+        self, slopes: tuple[Array, Array], t: int, j: int, d_states: list[Array], da: Array
+    ) -> None:
+        of_gates, through = slopes
+        sweep = self._compiled(sweeps.lstm_back)
+        sweep(of_gates[j], through[j], self.gates[t, 1], *d_states, da)
+
+
+def lstm_scan_accepts(
+    x: Array, weight_input: Array, weight_hidden: Array, bias: Array | None, h0: Array, c0: Array,
+    peephole: Array | None, mask: Array | None, tied: bool, reverse: bool, grad_clip: float | None,
+) -> bool:  # fmt: skip
+    """Whether it has four gates that do not look at the memory, and is of one precision."""
+    plain = peephole is None and not tied
+    return plain and _of_one_dtype(x, weight_input, weight_hidden, bias, h0, c0)
+
+
+def lstm_scan(
+    xp: Any, x: Array, weight_input: Array, weight_hidden: Array, bias: Array | None, h0: Array,
+    c0: Array, peephole: None, mask: Array | None,
+    *, tied: bool, reverse: bool, grad_clip: float | None,
+) -> Any:  # fmt: skip
+    weights = Weights(weight_input, weight_hidden, bias)
+    return forth(_LSTM, x, weights, (h0, c0), mask, reverse, True)
+
+
+lstm_scan.residual = True  # type: ignore[attr-defined]
+
+
+def lstm_scan_vjp(
+    xp: Any, g: Any, needs: list[bool], res: Any, x: Array, weight_input: Array,
+    weight_hidden: Array, h0: Array, reverse: bool, grad_clip: float | None,
+) -> tuple[Array | None, ...]:  # fmt: skip
+    weights = Weights(weight_input, weight_hidden, None)
+    d = back(res, g, needs[:4], x, weights, h0, reverse, grad_clip)
+    return d.x, d.input, d.hidden, d.bias, *d.states, None, None
+
+
+# ------------------------------------------------------------------------------------- GRU
+
+
+class _GRU(_Cell):
+    gradients = 4  # that of h U_n + b, and of r, z, n
+
+    def __init__(self, bias_hidden: Array | None, *sizes: Any) -> None:
+        super().__init__(*sizes)
+        steps, n, hidden, dtype = sizes
+        self.bias = np.zeros(hidden, dtype) if bias_hidden is None else bias_hidden
+        self.gates = empty((steps, 4, n, hidden), dtype)
+
+    def step(self, t: int, p: Array, q: Array, h: Array) -> None:
+        self._compiled(sweeps.gru_step)(p, q, self.bias, self.gates[t], h)
+
+    def slopes(self, start: int, stop: int, before: Array, y: Array) -> Array:
+        count, n, hidden = before.shape
+        slopes = scratch("slopes", (count, 3, n, hidden), self.dtype)
+        self._compiled(sweeps.gru_slopes)(self.gates[start:stop], before, slopes)
+        return slopes
+
+    def back(self, slopes: Array, t: int, j: int, d_states: list[Array], da: Array) -> Array:
+        past = scratch("past", d_states[0].shape, self.dtype)
+        self._compiled(sweeps.gru_back)(slopes[j], self.gates[t], *d_states, past, da)
+        return past
+
+
+def gru_scan_accepts(
+    x: Array, weight_input: Array, weight_hidden: Array, bias: Array | None,
+    bias_hidden: Array | None, h0: Array, mask: Array | None, reverse: bool,
+    grad_clip: float | None,
+) -> bool:  # fmt: skip
+    """Whether everything is of one precision; a clipped gradient of n goes on to that of r."""
+    arrays = (x, weight_input, weight_hidden, bias, bias_hidden, h0)
+    return grad_clip is None and _of_one_dtype(*arrays)
+
+
+def gru_scan(
+    xp: Any, x: Array, weight_input: Array, weight_hidden: Array, bias: Array | None,
+    bias_hidden: Array | None, h0: Array, mask: Array | None,
+    *, reverse: bool, grad_clip: None,
+) -> Any:  # fmt: skip
+    weights = Weights(weight_input, weight_hidden, bias)
+    return forth(functools.partial(_GRU, bias_hidden), x, weights, (h0,), mask, reverse, True)
+
+
+gru_scan.residual = True  # type: ignore[attr-defined]
+
+
+def gru_scan_vjp(
+    xp: Any, g: Any, needs: list[bool], res: Any, x: Array, weight_input: Array,
+    weight_hidden: Array, h0: Array, reverse: bool,
+) -> tuple[Array | None, ...]:  # fmt: skip
+    weights, hidden = Weights(weight_input, weight_hidden, None), len(weight_hidden)
+    wanted = [*needs[:3], needs[3] or needs[4]]
+    d = back(res, g, wanted, x, weights, h0, reverse, None)
+    d_bias = d_inner = None
+    if d.bias is not None:
+        d_inner, d_bias = d.bias[:hidden], d.bias[hidden:]
+    return d.x, d.input, d.hidden, d_bias, d_inner, *d.states, None

@@ -1,0 +1,242 @@
+"""How recurrent scans walk over time in NumPy: in reused memory, some steps at a time.
+
+A step is one product and a few passes over what it gives. What does not hang together in time is
+computed for a chunk of steps at once, small enough for a core's second-level cache: forward the
+inputs' share of the gates, backward the gradients of inputs and weights. So neither that share nor
+the gradients of the gates are ever there for all steps.
+
+Threads divide the batch where compiled code makes the steps. NumPy's passes over a step are too
+short for that, as each of them hands the GIL over: there BLAS alone uses all threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xpnn.kernels import fast
+from xpnn.kernels.numpy_memory import empty, scratch
+from xpnn.parallel import blas_alone, get_num_threads, pool_in_use, share
+
+__all__ = ["Gradients", "Walk", "Weights", "back", "forth"]
+
+Array = Any
+
+_SHARED = 1 << 24  # multiplications from which a second thread pays
+_PASS = 1 << 16  # elements of a pass of NumPy from which it pays there, too
+_CHUNK = 1 << 18  # elements of the gates of a chunk
+_ROWS = 256  # of a chunk, at least: once a chunk the gradients of weights are added up
+
+
+class Weights(NamedTuple):
+    """What the inputs, (D, width), and the states, (H, width), are multiplied with."""
+
+    input: Array
+    hidden: Array
+    bias: Array | None
+
+
+class Gradients(NamedTuple):
+    """Those of x, of the two weights, of what is added to the gates, and of the first states."""
+
+    x: Array | None
+    input: Array | None
+    hidden: Array | None
+    bias: Array | None
+    states: list[Array]
+
+
+class Walk:
+    """The walk over a part of the batch, and what its cell has kept of every step.
+
+    ``x`` (n, T, D), ``y`` (n, T, H) and ``mask`` are views in the order of the walk. ``states`` are
+    the first ones, and in the end the last ones: (n, H) each, rows that lie together.
+    """
+
+    def __init__(self, cell: Any, x: Array, y: Array, mask: Array | None) -> None:
+        self.cell, self.x, self.y = cell, x, y
+        self.out: list[Array | None] = [None] * x.shape[1]  # which rows each step leaves out
+        if mask is not None:
+            for t in np.flatnonzero(~mask.all(axis=0)):
+                self.out[t] = np.flatnonzero(~mask[:, t])
+
+    def _size(self, width: int) -> int:
+        n, steps, _ = self.x.shape
+        return min(max(_CHUNK // (n * width), -(-_ROWS // n)), steps)
+
+    def _inputs(self, start: int, stop: int) -> Array:
+        """Return the inputs of some steps as rows, step by step."""
+        n, _, size = self.x.shape
+        found = scratch("inputs", (stop - start, n, size), self.x.dtype)
+        np.copyto(found, self.x[:, start:stop].swapaxes(0, 1))
+        return _rows(found)
+
+    def forward(self, weights: Weights, states: list[Array]) -> None:
+        """Write ``y``, and the last states in the place of the first."""
+        cell, out, h = self.cell, self.out, states[0]
+        n, steps, _ = self.x.shape
+        width = weights.hidden.shape[1]
+        q = scratch("products", (n, width), h.dtype)
+        cell.begin(states)
+        size = self._size(width)
+        for start in range(0, steps, size):
+            stop = min(start + size, steps)
+            p = scratch("projections", (stop - start, n, width), h.dtype)
+            np.matmul(self._inputs(start, stop), weights.input, out=_rows(p))
+            if weights.bias is not None:
+                np.add(p, weights.bias, out=p)
+            for t in range(start, stop):
+                np.matmul(h, weights.hidden, out=q)
+                rows = out[t]
+                held = None if rows is None else h[rows]
+                cell.step(t, p[t - start], q, h)
+                if rows is not None:
+                    h[rows] = held
+                    cell.hold(t, rows)
+                self.y[:, t] = h
+        cell.end(states)
+
+    def backward(
+        self, weights: Weights, first: Array, g: Array | None, d_states: list[Array],
+        dx: Array | None, needs: list[bool], limit: float | None,
+    ) -> list[Array | None]:  # fmt: skip
+        """Write ``dx`` and the gradients of the first states in the place of those of the last.
+
+        The weights are transposed ones. Returns the gradients of those of input and hidden, and of
+        what is added to the gates, as far as there are ``needs``.
+        """
+        cell, out, y, dh = self.cell, self.out, self.y, d_states[0]
+        n, steps, hidden = y.shape
+        width = len(weights.hidden)
+        total = cell.gradients * hidden
+        sums: list[Array | None] = [None, None, None]
+        size = self._size(width)
+        for stop in range(steps, 0, -size):
+            start = max(stop - size, 0)
+            count = stop - start
+            before = scratch("before", (count, n, hidden), dh.dtype)
+            before[0] = y[:, start - 1] if start else first
+            np.copyto(before[1:], y[:, start : stop - 1].swapaxes(0, 1))
+            slopes = cell.slopes(start, stop, before, y)
+            d = scratch("gradients", (count, n, total), dh.dtype)
+            for t in range(stop - 1, start - 1, -1):
+                da, rows = d[t - start], out[t]
+                if g is not None:
+                    np.add(dh, g[:, t], out=dh)
+                held = None if rows is None else [s[rows] for s in d_states]
+                past = cell.back(slopes, t, t - start, d_states, da.reshape(n, -1, hidden))
+                if limit is not None:
+                    np.minimum(np.maximum(da, -limit, out=da), limit, out=da)
+                if rows is not None:
+                    da[rows] = 0
+                np.matmul(da[:, :width], weights.hidden, out=dh)
+                if past is not None:
+                    np.add(dh, past, out=dh)
+                if held is not None:
+                    for s, old in zip(d_states, held, strict=True):
+                        s[rows] = old
+            flat = _rows(d)
+            of_input = flat[:, total - width :]
+            if needs[0]:
+                _add(sums, 0, self._inputs(start, stop).T, of_input)
+            if needs[1]:
+                _add(sums, 1, _rows(before).T, flat[:, :width])
+            if needs[2]:  # a product with ones is faster than sum(axis=0)
+                _add(sums, 2, np.ones((1, len(flat)), dh.dtype), flat)
+            if dx is not None:
+                found = scratch("inputs", (count, n, dx.shape[2]), dh.dtype)
+                np.matmul(of_input, weights.input, out=_rows(found))
+                np.copyto(dx[:, start:stop], found.swapaxes(0, 1))
+        return sums
+
+
+def _rows(x: Array) -> Array:
+    return x.reshape(-1, x.shape[-1])
+
+
+def _add(sums: list[Array | None], k: int, a: Array, b: Array) -> None:
+    if sums[k] is None:
+        sums[k] = a @ b
+    else:
+        sums[k] += np.matmul(a, b, out=scratch("weight", (len(a), b.shape[1]), b.dtype))
+
+
+def _parts(n: int, steps: int, weight: Array, compiled: bool) -> list[slice]:
+    """Divide a batch into parts, one for each thread if it is worth it."""
+    threads = min(get_num_threads(), n)
+    compiled = compiled and fast.is_on() and weight.dtype == np.float32
+    small = not compiled and n * len(weight) < _PASS * threads
+    if small or n * steps * weight.size < _SHARED:
+        threads = 1
+    return [slice(n * k // threads, n * (k + 1) // threads) for k in range(threads)]
+
+
+def _share(work: Callable[[int], None], parts: list[slice]) -> None:
+    # BLAS with several threads, which then spin, would take a core from the pool.
+    with blas_alone if len(parts) == 1 and pool_in_use() else nullcontext():
+        share(work, range(len(parts)))
+
+
+def _in_order(x: Array | None, part: slice, reverse: bool) -> Any:
+    return None if x is None else x[part, ::-1] if reverse else x[part]
+
+
+def forth(
+    kind: Callable[..., Any], x: Array, weights: Weights, states: tuple[Array, ...],
+    mask: Array | None, reverse: bool, compiled: bool,
+) -> tuple[tuple[Array, ...], Any]:  # fmt: skip
+    """Return the states of all steps and the last ones, and what :func:`back` wants to know.
+
+    ``kind`` makes the cell of a part, whose steps may be ``compiled``.
+    """
+    n, steps, _ = x.shape
+    y = empty((n, steps, len(weights.hidden)), x.dtype)
+    ends = [np.array(s, order="C") for s in states]
+    parts = _parts(n, steps, weights.hidden, compiled)
+    walks: list[Any] = [None] * len(parts)
+
+    def work(k: int) -> None:
+        x_, y_, mask_ = (_in_order(a, parts[k], reverse) for a in (x, y, mask))
+        here = [s[parts[k]] for s in ends]
+        walks[k] = Walk(kind(steps, *here[0].shape, x.dtype), x_, y_, mask_)
+        walks[k].forward(weights, here)
+
+    _share(work, parts)
+    return (y, *ends), (parts, walks)
+
+
+def back(
+    res: Any, g: tuple[Array | None, ...], needs: list[bool], x: Array, weights: Weights,
+    h0: Array, reverse: bool, limit: float | None,
+) -> Gradients:  # fmt: skip
+    """Return the gradients; ``needs`` of x, of the two weights, of what is added to the gates."""
+    parts, walks = res
+    hidden, width = weights.hidden.shape
+    # A cell may have gradients of H more, which come first, for the last gate of the products.
+    more = walks[0].cell.gradients * hidden - width
+    turned = Weights(
+        np.ascontiguousarray(weights.input.T),
+        np.ascontiguousarray(np.roll(weights.hidden, more, axis=1).T),
+        None,
+    )
+    d_states = [np.zeros_like(h0, order="C") if d is None else np.array(d, order="C")
+                for d in g[1:]]  # fmt: skip
+    dx = empty(x.shape, x.dtype) if needs[0] else None
+    sums: list[Any] = [None] * len(parts)
+
+    def work(k: int) -> None:
+        g_, dx_ = (_in_order(a, parts[k], reverse) for a in (g[0], dx))
+        here = [d[parts[k]] for d in d_states]
+        sums[k] = walks[k].backward(turned, h0[parts[k]], g_, here, dx_, needs[1:], limit)
+
+    _share(work, parts)
+    d_input, d_hidden, d_added = (
+        None if found[0] is None else np.sum(found, axis=0) if len(found) > 1 else found[0]
+        for found in zip(*sums, strict=True)
+    )
+    if d_hidden is not None and more:
+        d_hidden = np.roll(d_hidden, -more, axis=1)
+    return Gradients(dx, d_input, d_hidden, None if d_added is None else d_added[0], d_states)
