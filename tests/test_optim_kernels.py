@@ -350,6 +350,49 @@ def test_kernels_are_really_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert calls == [2, 1]
 
 
+# ---------------------------------------------------------------------------------- clipping
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(0,), (1,), (511,), (513,), (40, 33), (3, 5, 700)])
+@pytest.mark.usefixtures("small_blocks")
+def test_norm_of_a_gradient(dtype: str, shape: tuple[int, ...]) -> None:
+    x = make(shape, dtype=dtype)
+    for g in (x, x[..., ::2], np.asfortranarray(x)):
+        found = numpy_optim.gradient_norm(g)
+        assert found.dtype == dtype
+        exact = np.sqrt(np.sum(g.astype(np.float64) ** 2))
+        assert abs(found - exact) <= (1e-13 if dtype == "float64" else 1e-6) * exact
+
+
+def test_the_norm_of_a_large_gradient_is_exact_to_six_digits_and_always_the_same() -> None:
+    g = np.full(3_000_001, 0.1, np.float32)
+    exact = np.sqrt(np.sum(g.astype(np.float64) ** 2))
+    found = []
+    for threads in (1, 2, 3):
+        with xpnn.num_threads(threads):
+            found.append(numpy_optim.gradient_norm(g))
+    assert found[0] == found[1] == found[2]
+    assert abs(found[0] - exact) <= 1e-6 * exact
+    g[7] = np.nan
+    assert np.isnan(numpy_optim.gradient_norm(g))
+
+
+@pytest.mark.usefixtures("small_blocks", "way")
+def test_the_global_norm_is_clipped_within_the_step() -> None:
+    shapes = [(300,), (5,), (), (40, 20)]
+    ours, theirs = variables(shapes), variables(shapes)
+    clipping, plain = (
+        optim.Adam(clip_global_norm=0.5, weight_decay=0.1),
+        optim.Adam(weight_decay=0.1),
+    )
+    for step in range(3):
+        grads = gradients(shapes, seed=step)
+        clipping.update(ours, grads)
+        plain.update(theirs, optim.clip_by_global_norm(grads, 0.5)[0])
+    assert_same_steps(clipping, ours, plain, theirs)
+
+
 # ------------------------------------------------------------------------- what is not changed
 
 

@@ -22,7 +22,7 @@ from xpnn.kernels.numpy_neural import (
     softmax_vjp,
 )
 from xpnn.kernels.numpy_norm import batch_norm, batch_norm_accepts, batch_norm_vjp
-from xpnn.kernels.numpy_optim import elementwise_update
+from xpnn.kernels.numpy_optim import elementwise_update, gradient_norm
 from xpnn.kernels.numpy_pool import (
     avg_pool2d,
     avg_pool2d_accepts,
@@ -60,6 +60,7 @@ __all__ = [
     "gru_scan",
     "gru_scan_accepts",
     "gru_scan_vjp",
+    "gradient_norm",
     "linear",
     "linear_vjp",
     "lstm_scan",

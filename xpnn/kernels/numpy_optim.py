@@ -26,7 +26,7 @@ from xpnn.kernels.numpy_indexing import written_rows
 from xpnn.kernels.numpy_memory import empty, scratch
 from xpnn.kernels.rules import Program, Refused, Rule, State, rests, trace
 
-__all__ = ["elementwise_update", "run_program"]
+__all__ = ["elementwise_update", "gradient_norm", "run_program"]
 
 Array = Any
 Arrays = Sequence[Array]
@@ -230,6 +230,23 @@ def _plan(program: Program) -> tuple[list[tuple[Any, ...]], int]:
             there[out] = value
         steps.append((getattr(np, name), out, *sources))
     return steps + at_last, rows
+
+
+def gradient_norm(x: Array) -> Array:
+    """Return the root of the sum of all squares, added up in fixed blocks: one pass, no squares."""
+    flat = np.ascontiguousarray(x).reshape(-1)
+    starts = range(0, flat.size, _BLOCK)
+    sums = np.empty(len(starts), x.dtype)
+
+    def add(start: int) -> None:
+        few = flat[start : start + _BLOCK]
+        # Rows, so that small numbers are not added to the large sum of all before.
+        rows = few[: few.size // 512 * 512].reshape(-1, 512)
+        rest = few[rows.size :]
+        sums[start // _BLOCK] = np.sum(np.vecdot(rows, rows)) + np.vecdot(rest, rest)
+
+    parallel.share(add, starts, flat.size >= _SHARED)
+    return np.sqrt(np.sum(sums))
 
 
 class _Pack:

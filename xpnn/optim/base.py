@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 from xpnn import parallel
 from xpnn.backend import ArrayWrapper, array_namespace
 from xpnn.errors import DeviceError, DTypeError, GraphError, ShapeError
-from xpnn.optim.clipping import CLIPS, clipped
+from xpnn.optim.clipping import CLIPS, beside, clipped
 from xpnn.optim.config import number, resolve
 from xpnn.optim.hyperparameters import registry
 from xpnn.optim.parameters import check_tensor, listed, paired
@@ -261,14 +261,16 @@ class Optimizer(Saveable):
             batch[1].append(g)
         if alike:
             unclipped = self.clip_value is self.clip_norm is self.clip_global_norm is None
-            if self._groups or not unclipped:
-                self._clip(alike, rules)
+            factors = {} if unclipped and not self._groups else self._clip(alike, rules)
             for (group, _, _), (few, gs) in alike.items():
+                factor = factors.get(group)
+                if factor is not None:
+                    factor = beside(gs[0], factor)
                 if few[0].kernel is not None:
-                    self._apply_kernel(*rules[group], few, gs)
+                    self._apply_kernel(*rules[group], factor, few, gs)
                     continue
                 for slot, g in zip(few, gs, strict=True):
-                    self._apply_rule(*rules[group], slot, g)
+                    self._apply_rule(*rules[group], factor, slot, g)
             self.steps += 1
 
     def _meet(self, key: Any, param: Any) -> Slot:
@@ -294,24 +296,35 @@ class Optimizer(Saveable):
         slot.settle(rules.state_names(), rules, label)
         return slot.cast(g)
 
-    def _clip(self, alike: dict[Any, tuple[list[Slot], list[Array]]], rules: Any) -> None:
-        """Clip the gradients in their lists: those of the optimizer together, as of a group."""
-        together: dict[Any, list[list[Array]]] = {}
+    def _clip(
+        self, alike: dict[Any, tuple[list[Slot], list[Array]]], rules: Any
+    ) -> dict[Any, Array]:
+        """Clip the gradients in their lists: those of the optimizer together, as of a group.
+
+        Returns by group what they are still to be multiplied with, if anything.
+        """
+        together: dict[Any, list[Any]] = {}
         for (group, _, _), (_, grads) in alike.items():
             alone = group is not None and not group.hyperparameters.keys().isdisjoint(CLIPS)
-            together.setdefault(group if alone else None, []).append(grads)
-        for group, lists in together.items():
-            found = iter(clipped(rules[group][0], [g for grads in lists for g in grads]))
-            for grads in lists:
+            together.setdefault(group if alone else None, []).append((group, grads))
+        factors = {}
+        for key, members in together.items():
+            new, factor = clipped(rules[key][0], [g for _, grads in members for g in grads])
+            found = iter(new)
+            for group, grads in members:
                 grads[:] = islice(found, len(grads))
+                factors[group] = factor
+        return factors
 
-    def _apply_kernel(self, rules: Any, lr: float, slots: list[Slot], grads: list[Array]) -> None:
+    def _apply_kernel(
+        self, rules: Any, lr: float, factor: Array, slots: list[Slot], grads: list[Array]
+    ) -> None:
         for slot in slots:
             slot.updates += 1
         reuse = [slot.owns_data() for slot in slots]
         params = [slot.param.data for slot in slots]
         states = [slot.state for slot in slots]
-        rule = functools.partial(rules._decayed, lr, slots[0].updates)
+        rule = functools.partial(rules._whole_rule, lr, slots[0].updates, factor)
         first = slots[0]
         new = first.kernel(
             rule, first.xp, params, grads, states, reuse, rules.scalar_state, self._workspace
@@ -319,17 +332,19 @@ class Optimizer(Saveable):
         for slot, data in zip(slots, new, strict=True):
             slot.data = slot.param.data = data
 
-    def _apply_rule(self, rules: Any, lr: float, slot: Slot, g: Array) -> None:
+    def _apply_rule(self, rules: Any, lr: float, factor: Array, slot: Slot, g: Array) -> None:
         slot.updates += 1
         p = slot.cast(slot.param.data)
-        p, state = rules._decayed(lr, slot.updates, slot.xp, p, g, slot.state)
+        p, state = rules._whole_rule(lr, slot.updates, factor, slot.xp, p, g, slot.state)
         slot.state = {name: as_array(x) for name, x in state.items()}
         slot.data = slot.param.data = slot.cast(as_array(p), slot.dtype)
 
-    def _decayed(
-        self, lr: float, step: int, xp: Any, p: Array, g: Array, state: State
+    def _whole_rule(
+        self, lr: float, step: int, factor: Array, xp: Any, p: Array, g: Array, state: State
     ) -> tuple[Array, State]:
-        """Return a parameter and its state by the rule, with weight decay."""
+        """Return a parameter and its state by the rule, with clipping and weight decay."""
+        if factor is not None:
+            g = g * factor
         if self.weight_decay and self.decoupled:
             p = (1 - lr * self.weight_decay) * p
         elif self.weight_decay:

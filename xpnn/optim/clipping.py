@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xpnn import backend
+from xpnn import backend, kernels
 from xpnn._dtypes import as_dtype
 from xpnn.backend import ArrayWrapper, array_namespace
 from xpnn.errors import ConfigError, DTypeError
 from xpnn.optim.config import number
 from xpnn.optim.slots import as_array
 
-__all__ = ["CLIPS", "clip_by_global_norm", "clip_by_norm", "clip_by_value", "clipped"]
+__all__ = ["CLIPS", "beside", "clip_by_global_norm", "clip_by_norm", "clip_by_value", "clipped"]
 
 Array = Any
 CLIPS = ("clip_value", "clip_norm", "clip_global_norm")
@@ -124,8 +124,15 @@ def clip_by_global_norm(grads: Any, bound: float) -> tuple[Any, Any]:
     return _put(grads, new), norm
 
 
-def clipped(rules: Any, grads: list[Array]) -> list[Array]:
+def clipped(rules: Any, grads: list[Array]) -> tuple[list[Array], Array]:
     """Return gradients as the hyperparameters of an optimizer, or of a group, say.
+
+    Returns
+    -------
+    grads : list
+        New gradients; those given where a factor does it.
+    factor : array or None
+        What all of them are still to be multiplied with, in the optimizer's pass over them.
 
     Raises
     ------
@@ -136,13 +143,19 @@ def clipped(rules: Any, grads: list[Array]) -> list[Array]:
     if len(chosen) > 1:
         msg = f"{type(rules).__name__}: give one of {', '.join(chosen)}: clipping is done one way."
         raise ConfigError(msg)
-    if not chosen:
-        return grads
+    if not chosen or not grads:
+        return grads, None
     bound = getattr(rules, chosen[0])
     if chosen == ["clip_global_norm"]:
-        return _by_global_norm(grads, bound)[0]
+        return grads, _global_factor(grads, bound)[0]
     one = _by_value if chosen == ["clip_value"] else _by_norm
-    return [one(g, bound) for g in grads]
+    return [one(g, bound) for g in grads], None
+
+
+def beside(g: Array, factor: Array) -> Array:
+    """Return a factor as a gradient can be multiplied with it: on its device, in its dtype."""
+    near = _beside(g, factor)
+    return as_array(array_namespace(near).astype(near, g.dtype, copy=False))
 
 
 def _by_value(g: Array, bound: float) -> Array:
@@ -163,8 +176,7 @@ def _by_global_norm(grads: list[Array], bound: float) -> tuple[list[Array], Any]
     there = [g for g in grads if g is not None]
     if not there:
         return list(grads), 0.0
-    norm = _joined([_norm(array_namespace(g), g) for g in there])
-    factor = _factor(array_namespace(norm), norm, bound)
+    factor, norm = _global_factor(there, bound)
     new = []
     for g in grads:
         if g is not None:
@@ -172,6 +184,12 @@ def _by_global_norm(grads: list[Array], bound: float) -> tuple[list[Array], Any]
             g = _scaled(array_namespace(g, near), g, near)
         new.append(g)
     return new, norm
+
+
+def _global_factor(grads: list[Array], bound: float) -> tuple[Array, Array]:
+    """Return what gradients are to be multiplied with, and the norm that they have together."""
+    norm = _joined([_norm(array_namespace(g), g) for g in grads])
+    return as_array(_factor(array_namespace(norm), norm, bound)), norm
 
 
 def _joined(norms: list[Array]) -> Array:
@@ -195,7 +213,8 @@ def _norm(xp: Any, g: Array) -> Array:
     """Return the norm; of half precision in float32, in which squares do not overflow."""
     if as_dtype(g.dtype).itemsize < 4:
         g = xp.astype(g, backend.native_dtype(xp, "float32"))
-    return as_array(xp.linalg.vector_norm(g))
+    native = getattr(kernels.load(xp.__name__), "gradient_norm", None) if g.ndim else None
+    return as_array(xp.linalg.vector_norm(g) if native is None else native(g))
 
 
 def _factor(xp: Any, norm: Array, bound: float) -> Array:
