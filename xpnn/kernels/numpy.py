@@ -6,20 +6,29 @@ import numpy as np
 
 from xpnn import parallel
 from xpnn.kernels import numpy_memory
-from xpnn.kernels.numpy_conv import conv2d, conv2d_accepts, conv2d_vjp
-from xpnn.kernels.numpy_indexing import free_sums, scatter_add, scatter_add_vjp, sums_memory
-from xpnn.kernels.numpy_neural import (
-    dropout,
-    dropout_vjp,
-    linear,
-    linear_vjp,
+from xpnn.kernels.numpy_activations import (
     relu,
+    relu_accepts,
     relu_vjp,
     softmax,
     softmax_accepts,
-    softmax_cross_entropy,
-    softmax_cross_entropy_vjp,
     softmax_vjp,
+)
+from xpnn.kernels.numpy_attention import attention, attention_accepts, attention_vjp
+from xpnn.kernels.numpy_conv import conv2d, conv2d_accepts, conv2d_vjp
+from xpnn.kernels.numpy_indexing import free_sums, scatter_add, scatter_add_vjp, sums_memory
+from xpnn.kernels.numpy_layer_norm import normalize, normalize_accepts, normalize_vjp
+from xpnn.kernels.numpy_losses import (
+    softmax_cross_entropy,
+    softmax_cross_entropy_accepts,
+    softmax_cross_entropy_vjp,
+)
+from xpnn.kernels.numpy_neural import (
+    dropout,
+    dropout_accepts,
+    dropout_vjp,
+    linear,
+    linear_vjp,
 )
 from xpnn.kernels.numpy_norm import batch_norm, batch_norm_accepts, batch_norm_vjp
 from xpnn.kernels.numpy_optim import elementwise_update, gradient_norm
@@ -31,6 +40,7 @@ from xpnn.kernels.numpy_pool import (
     max_pool2d_accepts,
     max_pool2d_vjp,
 )
+from xpnn.kernels.numpy_products import matmul, matmul_accepts, matmul_vjp
 from xpnn.kernels.numpy_recurrent import (
     gru_scan,
     gru_scan_accepts,
@@ -44,6 +54,9 @@ from xpnn.kernels.numpy_recurrent import (
 )
 
 __all__ = [
+    "attention",
+    "attention_accepts",
+    "attention_vjp",
     "avg_pool2d",
     "avg_pool2d_accepts",
     "avg_pool2d_vjp",
@@ -54,6 +67,7 @@ __all__ = [
     "conv2d_accepts",
     "conv2d_vjp",
     "dropout",
+    "dropout_accepts",
     "dropout_vjp",
     "elementwise_update",
     "free_memory",
@@ -66,11 +80,18 @@ __all__ = [
     "lstm_scan",
     "lstm_scan_accepts",
     "lstm_scan_vjp",
+    "matmul",
+    "matmul_accepts",
+    "matmul_vjp",
     "max_pool2d",
     "max_pool2d_accepts",
     "max_pool2d_vjp",
     "memory_stats",
+    "normalize",
+    "normalize_accepts",
+    "normalize_vjp",
     "relu",
+    "relu_accepts",
     "relu_vjp",
     "rnn_scan",
     "rnn_scan_accepts",
@@ -80,6 +101,7 @@ __all__ = [
     "softmax",
     "softmax_accepts",
     "softmax_cross_entropy",
+    "softmax_cross_entropy_accepts",
     "softmax_cross_entropy_vjp",
     "softmax_vjp",
 ]

@@ -2,47 +2,128 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from xpnn import parallel
 from xpnn.kernels.numpy_memory import empty
+from xpnn.kernels.numpy_parts import parts
 
-__all__ = ["product"]
+__all__ = ["column_sums", "matmul", "matmul_accepts", "matmul_vjp", "product", "stacked_product"]
 
 Array = Any
 
 _ALONE = 1 << 18  # multiplications up to which BLAS uses one thread anyway
 _SHARED = 1 << 26  # from which a part for each thread pays for waking it
+_PIECE = _SHARED // 8  # for the products of a stack
 _ROWS = 48  # a multiple of the rows that the inner loops of BLAS take at a time
+_IN_CACHE = 1 << 18  # elements of a product to which a vector is added while a cache holds them
 
 
-def product(a: Array, b: Array, out: Array | None = None) -> Array:
-    """Return ``a @ b`` for matrices, on the threads of BLAS, or of the pool if it is in use."""
+def product(a: Array, b: Array, out: Array | None = None, plus: Array | None = None) -> Array:
+    """Return ``a @ b + plus`` for matrices and a vector, which may be missing.
+
+    On the threads of BLAS, or of the pool if it is in use, or if there is something to add to a
+    large product: it would wait for the memory once more.
+    """
     n, m = a.shape[0], b.shape[1]
     work = n * m * b.shape[0]
     if out is None:
         out = empty((n, m), np.result_type(a, b))
-    if work <= _ALONE or not parallel.pool_in_use():
-        return np.matmul(a, b, out=out)
-    if work < _SHARED:
-        with parallel.blas_alone:
-            return np.matmul(a, b, out=out)
     threads = parallel.get_num_threads()
+    in_parts = parallel.pool_in_use() or plus is not None
+    if work < _SHARED or threads == 1 or not in_parts:
+        if work <= _ALONE or not parallel.pool_in_use():
+            np.matmul(a, b, out=out)
+        else:
+            with parallel.blas_alone:
+                np.matmul(a, b, out=out)
+        return out if plus is None else np.add(out, plus, out=out)
     if n >= m:
         step = _step(n, threads)
-        parallel.share(
-            lambda i: np.matmul(a[i : i + step], b, out=out[i : i + step]), range(0, n, step)
-        )
+        if plus is not None:
+            step = min(step, max(_IN_CACHE // m // _ROWS, 1) * _ROWS)
+
+        def rows(i: int) -> None:
+            part = np.matmul(a[i : i + step], b, out=out[i : i + step])
+            if plus is not None:
+                part += plus
+
+        parallel.share(rows, range(0, n, step))
     else:
         step = _step(m, threads)
-        parallel.share(
-            lambda i: np.matmul(a, b[:, i : i + step], out=out[:, i : i + step]),
-            range(0, m, step),
-        )
+
+        def columns(j: int) -> None:
+            part = np.matmul(a, b[:, j : j + step], out=out[:, j : j + step])
+            if plus is not None:
+                part += plus[j : j + step]
+
+        parallel.share(columns, range(0, m, step))
     return out
 
 
 def _step(n: int, threads: int) -> int:
     return -(-n // (threads * _ROWS)) * _ROWS
+
+
+def column_sums(x: Array) -> Array:
+    """Return the sums of columns, by products with ones: twice as fast as ``sum(axis=0)``."""
+    places = parts(*x.shape)
+    if len(places) == 1:
+        return np.ones(len(x), x.dtype) @ x
+    sums = np.empty((len(places), x.shape[1]), x.dtype)
+
+    def add_up(i: int) -> None:
+        block = x[places[i]]
+        np.matmul(np.ones(len(block), x.dtype), block, out=sums[i])
+
+    parallel.share(add_up, range(len(places)), worth=len(places) > 3)
+    return sums.sum(axis=0)
+
+
+def stacked_product(a: Array, b: Array) -> Array:
+    """Return the products of two stacks of matrices, which the threads share."""
+    shape = (*a.shape[:-1], b.shape[-1])
+    out = empty(shape, np.result_type(a, b))
+    stacks = [x.reshape(-1, *x.shape[-2:]) for x in (a, b, out)]
+    n, each = len(stacks[0]), math.prod(shape[-2:]) * a.shape[-1]
+    step = max(_PIECE // each, 1)
+
+    def multiply(i: int) -> None:
+        x, y, part = (stack[i : i + step] for stack in stacks)
+        np.matmul(x, y, out=part)
+
+    parallel.share(multiply, range(0, n, step), worth=n * each >= _SHARED)
+    return out
+
+
+def matmul_accepts(x1: Array, x2: Array) -> bool:
+    """Whether the product is large, and of two matrices or of stacks of the same axes."""
+    if getattr(x1, "ndim", 0) < 2 or getattr(x2, "ndim", 0) < 2:
+        return False
+    if x1.dtype != x2.dtype or x1.dtype.char not in "fd" or x1.shape[-1] != x2.shape[-2]:
+        return False
+    if x1.size * x2.shape[-1] <= _ALONE:
+        return False
+    return x2.ndim == 2 or x1.shape[:-2] == x2.shape[:-2]
+
+
+def matmul(xp: Any, x1: Array, x2: Array) -> Array:
+    if x2.ndim > 2:
+        return stacked_product(x1, x2)
+    y = product(x1.reshape(-1, x1.shape[-1]), x2)
+    return y.reshape(*x1.shape[:-1], x2.shape[1])
+
+
+def matmul_vjp(
+    xp: Any, g: Array, needs: list[bool], x1: Array, x2: Array
+) -> tuple[Array | None, Array | None]:
+    # d1 = g x2^T, d2 = x1^T g; over all axes but the last, if x2 is one matrix
+    d1 = matmul(xp, g, x2.swapaxes(-1, -2)) if needs[0] else None
+    if not needs[1]:
+        return d1, None
+    if x2.ndim > 2:
+        return d1, stacked_product(x1.swapaxes(-1, -2), g)
+    return d1, product(x1.reshape(-1, x1.shape[-1]).T, g.reshape(-1, g.shape[-1]))

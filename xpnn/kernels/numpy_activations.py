@@ -1,0 +1,75 @@
+"""NumPy kernels of activation functions: in parts that fit a cache, on all threads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xpnn.kernels.numpy_memory import empty, scratch
+from xpnn.kernels.numpy_parts import elementwise, keep, over_parts
+
+__all__ = ["relu", "relu_accepts", "relu_vjp", "softmax", "softmax_accepts", "softmax_vjp"]
+
+Array = Any
+
+
+def relu_accepts(x: Array) -> bool:
+    return x.dtype.char in "efd"
+
+
+def relu(xp: Any, x: Array) -> Array:
+    return elementwise(_rectify, x)
+
+
+def _rectify(x: Array, y: Array) -> None:
+    np.maximum(x, 0, out=y)
+
+
+def relu_vjp(xp: Any, g: Array, needs: list[bool], y: Array) -> tuple[Array]:
+    return (elementwise(_pass, g, y),)
+
+
+def _pass(g: Array, y: Array, dx: Array) -> None:
+    above = np.greater(y, 0, out=scratch("above", y.shape, np.bool_))
+    keep(g, above, dx)
+
+
+def softmax_accepts(x: Array, *, axis: int) -> bool:
+    return x.size > 0 and x.ndim > 0 and x.dtype.kind == "f"
+
+
+def softmax(xp: Any, x: Array, *, axis: int) -> Array:
+    y = empty(x.shape, x.dtype)
+
+    def part(x: Array, y: Array, axis: int = -1) -> None:
+        # A difference that overflows has the exponential 0, as it should; only the warning is
+        # unwanted.
+        with np.errstate(over="ignore"):
+            np.subtract(x, x.max(axis=axis, keepdims=True), out=y)
+        np.exp(y, out=y)
+        y /= y.sum(axis=axis, keepdims=True)
+
+    _over_rows(part, axis, x, y)
+    return y
+
+
+def softmax_vjp(xp: Any, g: Array, needs: list[bool], y: Array, axis: int) -> tuple[Array]:
+    dx = empty(g.shape, g.dtype)
+
+    def part(g: Array, y: Array, dx: Array, axis: int = -1) -> None:
+        np.multiply(g, y, out=dx)
+        np.subtract(g, dx.sum(axis=axis, keepdims=True), out=dx)
+        dx *= y
+
+    _over_rows(part, axis, g, y, dx)
+    return (dx,)
+
+
+def _over_rows(part: Any, axis: int, *xs: Array) -> None:
+    """Call ``part`` on rows along the last axis, or once on arrays with another axis."""
+    if axis not in (-1, xs[0].ndim - 1):
+        part(*xs, axis)
+        return
+    rows = [x.reshape(-1, x.shape[-1]) for x in xs]
+    over_parts(lambda at: part(*(x[at] for x in rows)), *rows[0].shape)

@@ -1,0 +1,77 @@
+"""NumPy kernel of cross-entropy: a few rows at a time, so that no more than their part is made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xpnn.kernels.numpy_memory import empty, scratch
+from xpnn.kernels.numpy_parts import over_parts
+
+__all__ = [
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_accepts",
+    "softmax_cross_entropy_vjp",
+]
+
+Array = Any
+
+
+def softmax_cross_entropy_accepts(logits: Array, labels: Array, *, smoothing: float) -> bool:
+    return logits.dtype.char in "fd" and logits.size > 0
+
+
+def softmax_cross_entropy(
+    xp: Any, logits: Array, labels: Array, *, smoothing: float
+) -> tuple[Array, Array]:
+    classes = logits.shape[-1]
+    rows, targets = logits.reshape(-1, classes), labels.reshape(-1)
+    loss, logarithm = (np.empty(len(rows), logits.dtype) for _ in range(2))
+
+    def part(at: slice) -> None:
+        x = rows[at]
+        top = x.max(axis=-1, keepdims=True)
+        shifted = scratch("shifted", x.shape, x.dtype)
+        np.subtract(x, top, out=shifted)
+        target = np.take_along_axis(shifted, targets[at, None], axis=-1)
+        if smoothing:
+            target *= 1 - smoothing
+            target += smoothing * shifted.mean(axis=-1, keepdims=True)
+        np.exp(shifted, out=shifted)
+        total = np.log(shifted.sum(axis=-1, keepdims=True))
+        np.subtract(total, target, out=loss[at, None])
+        np.add(total, top, out=logarithm[at, None])
+
+    over_parts(part, *rows.shape)
+    return loss.reshape(labels.shape), logarithm.reshape(*labels.shape, 1)
+
+
+softmax_cross_entropy.residual = True  # type: ignore[attr-defined]
+
+
+def softmax_cross_entropy_vjp(
+    xp: Any,
+    g: Array,
+    needs: list[bool],
+    logits: Array,
+    labels: Array,
+    res: Array,
+    smoothing: float,
+) -> tuple[Array, None]:
+    # softmax(x) - target, times the gradient of the row
+    classes = logits.shape[-1]
+    dx = empty(logits.shape, logits.dtype)
+    rows, d_rows = (a.reshape(-1, classes) for a in (logits, dx))
+    targets, logarithm, factors = labels.reshape(-1), res.reshape(-1, 1), g.reshape(-1, 1)
+
+    def part(at: slice) -> None:
+        d = np.subtract(rows[at], logarithm[at], out=d_rows[at])
+        np.exp(d, out=d)
+        if smoothing:
+            d -= smoothing / classes
+        d[np.arange(len(d)), targets[at]] -= 1 - smoothing
+        d *= factors[at]
+
+    over_parts(part, *rows.shape)
+    return dx, None

@@ -1,0 +1,52 @@
+"""What kernels share that go over an array once: parts of it that fit a cache, for all threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from xpnn import parallel
+from xpnn.kernels.numpy_memory import empty, scratch
+
+__all__ = ["elementwise", "keep", "over_parts", "parts"]
+
+Array = Any
+
+_PART = 1 << 16  # elements
+_BITS = {2: np.int16, 4: np.int32, 8: np.int64}
+
+
+def parts(rows: int, width: int = 1) -> list[slice]:
+    """Divide rows of ``width`` elements into parts of 64 k elements, but one row at least."""
+    step = max(_PART // max(width, 1), 1)
+    return [slice(i, min(i + step, rows)) for i in range(0, rows, step)]
+
+
+def over_parts(work: Callable[[slice], None], rows: int, width: int = 1) -> None:
+    """Call ``work`` on parts of the rows, on all threads if there are more than a few."""
+    if rows * width <= _PART:
+        work(slice(0, rows))
+        return
+    places = parts(rows, width)
+    parallel.share(work, places, worth=len(places) > 3)
+
+
+def elementwise(f: Callable[..., Any], *xs: Array) -> Array:
+    """Return what ``f(*xs, out)`` writes, part by part: a flat part of each array at a time.
+
+    The arrays are of one shape, and the result of the dtype of the first.
+    """
+    y = empty(xs[0].shape, xs[0].dtype)
+    flat = [x.reshape(-1) for x in (*xs, y)]
+    over_parts(lambda at: f(*(x[at] for x in flat)), y.size)
+    return y
+
+
+def keep(x: Array, mask: Array, out: Array) -> None:
+    """Write x where the mask is True and zero elsewhere, also for infinite x: by their bits."""
+    bits = scratch("bits", x.shape, _BITS[x.dtype.itemsize])
+    np.copyto(bits, mask)
+    np.negative(bits, out=bits)
+    np.bitwise_and(x.view(bits.dtype), bits, out=out.view(bits.dtype))
