@@ -98,19 +98,21 @@ def lstm_slopes(gates, c, squashed, slopes, through):
 
 
 @_compile
-def lstm_back(slopes, through, f, dh, dc, da):
+def lstm_back(slopes, through, f, g, dh, dc, da):
     n, hidden = dh.shape
     for r in range(n):
-        g, m, s = dh[r], dc[r], through[r]
+        d, a, m, s = dh[r], g[r], dc[r], through[r]
         for j in range(hidden):
-            m[j] += s[j] * g[j]
+            d[j] += a[j]
+        for j in range(hidden):
+            m[j] += s[j] * d[j]
         for k in range(3):
             y, s = da[r, k], slopes[k, r]
             for j in range(hidden):
                 y[j] = s[j] * m[j]
         y, s = da[r, 3], slopes[3, r]
         for j in range(hidden):
-            y[j] = s[j] * g[j]
+            y[j] = s[j] * d[j]
         s = f[r]
         for j in range(hidden):
             m[j] *= s[j]
@@ -120,10 +122,10 @@ def lstm_back(slopes, through, f, dh, dc, da):
 
 
 @_compile
-def gru_step(p, q, bias, gates, h):
+def gru_step(p, q, bias, gates, h, new):
     rows, hidden = h.shape
     for k in range(rows):
-        a, b, y = q[k], p[k], h[k]
+        a, b, x, y = q[k], p[k], h[k], new[k]
         r, z, n, inner = gates[0, k], gates[1, k], gates[2, k], gates[3, k]
         for j in range(2 * hidden):
             a[j] += b[j]
@@ -138,7 +140,7 @@ def gru_step(p, q, bias, gates, h):
         for j in range(hidden):
             n[j] = _tanh(n[j] + b[2 * hidden + j])
         for j in range(hidden):
-            y[j] = n[j] + z[j] * (y[j] - n[j])
+            y[j] = n[j] + z[j] * (x[j] - n[j])
 
 
 @_compile
@@ -159,23 +161,24 @@ def gru_slopes(gates, before, slopes):
 
 
 @_compile
-def gru_back(slopes, gates, dh, past, da):
+def gru_back(slopes, gates, g, dh, past, da):
     rows, hidden = dh.shape
     for k in range(rows):
-        g = dh[k]
+        d, a, y, z = dh[k], g[k], past[k], gates[1, k]
+        for j in range(hidden):
+            d[j] += y[j] + a[j]
         d_inner, d_r, d_z, d_n = da[k, 0], da[k, 1], da[k, 2], da[k, 3]
         s = slopes[1, k]
         for j in range(hidden):
-            d_z[j] = s[j] * g[j]
+            d_z[j] = s[j] * d[j]
         s = slopes[2, k]
         for j in range(hidden):
-            d_n[j] = s[j] * g[j]
+            d_n[j] = s[j] * d[j]
         s = slopes[0, k]
         for j in range(hidden):
             d_r[j] = s[j] * d_n[j]
         r = gates[0, k]
         for j in range(hidden):
             d_inner[j] = r[j] * d_n[j]
-        y, z = past[k], gates[1, k]
         for j in range(hidden):
-            y[j] = z[j] * g[j]
+            y[j] = z[j] * d[j]

@@ -40,12 +40,11 @@ class _Cell:
 
     A subclass says how many times H ``gradients`` a step has that weights are multiplied with, and
 
-    - ``step(t, p, q, h)``: given the shares of input and state, write the new state into h;
+    - ``step(t, p, q, h, new)``: given the shares of input and state, and the state, write the new;
     - ``slopes(start, stop, before, y)``: return what some steps of the way back have in common,
       given the states before them, step by step, and those of all steps;
-    - ``back(slopes, t, j, d_states, da)``: write the gradients into da (n, gradients, H), given
-      those of the states, and return what else the gradient of the state before is made of; j
-      counts from ``start``.
+    - ``back(slopes, t, j, g, d_states, da)``: write the gradients into da (n, gradients, H), given
+      those of the states, to the first of which g comes; j counts from ``start``.
     """
 
     gradients: int
@@ -62,6 +61,13 @@ class _Cell:
     def end(self, states: list[Array]) -> None:
         """Write the last states, but for the first of them."""
 
+    def begin_back(self, d_states: list[Array]) -> list[Array]:
+        """Return the gradients of the states, and what else goes from step to step."""
+        return d_states
+
+    def end_back(self, d_states: list[Array]) -> None:
+        """Write the gradients of the first states."""
+
     def _compiled(self, sweep: Any) -> Any:  # there is none for float64
         return sweep if self.dtype == np.float32 else sweep.plain
 
@@ -76,12 +82,12 @@ class _RNN(_Cell):
         super().__init__(*sizes)
         self.relu = activation == "relu"
 
-    def step(self, t: int, p: Array, q: Array, h: Array) -> None:
-        np.add(p, q, out=h)
+    def step(self, t: int, p: Array, q: Array, h: Array, new: Array) -> None:
+        np.add(p, q, out=new)
         if self.relu:
-            np.maximum(h, 0, out=h)
+            np.maximum(new, 0, out=new)
         else:
-            np.tanh(h, out=h)
+            np.tanh(new, out=new)
 
     def slopes(self, start: int, stop: int, before: Array, y: Array) -> Array:
         after = y[:, start:stop].swapaxes(0, 1)
@@ -92,13 +98,16 @@ class _RNN(_Cell):
         np.multiply(after, after, out=slopes)
         return np.subtract(1, slopes, out=slopes)
 
-    def back(self, slopes: Array, t: int, j: int, d_states: list[Array], da: Array) -> None:
-        da = da[:, 0]
+    def back(
+        self, slopes: Array, t: int, j: int, g: Array, d_states: list[Array], da: Array
+    ) -> None:
+        dh, da = d_states[0], da[:, 0]
+        np.add(dh, g, out=dh)
         if self.relu:
             da[...] = 0
-            np.copyto(da, d_states[0], where=slopes[j])
+            np.copyto(da, dh, where=slopes[j])
         else:
-            np.multiply(slopes[j], d_states[0], out=da)
+            np.multiply(slopes[j], dh, out=da)
 
 
 def rnn_scan_accepts(
@@ -145,9 +154,9 @@ class _LSTM(_Cell):
     def begin(self, states: list[Array]) -> None:
         self.memory[0] = states[1]
 
-    def step(self, t: int, p: Array, q: Array, h: Array) -> None:
+    def step(self, t: int, p: Array, q: Array, h: Array, new: Array) -> None:
         step = self._compiled(sweeps.lstm_step)
-        step(p, q, self.gates[t], self.memory[t], self.memory[t + 1], self.squashed[t], h)
+        step(p, q, self.gates[t], self.memory[t], self.memory[t + 1], self.squashed[t], new)
 
     def hold(self, t: int, rows: Array) -> None:
         self.memory[t + 1, rows] = self.memory[t, rows]
@@ -163,11 +172,17 @@ class _LSTM(_Cell):
         return slopes, through
 
     def back(
-        self, slopes: tuple[Array, Array], t: int, j: int, d_states: list[Array], da: Array
+        self,
+        slopes: tuple[Array, Array],
+        t: int,
+        j: int,
+        g: Array,
+        d_states: list[Array],
+        da: Array,
     ) -> None:
         of_gates, through = slopes
         sweep = self._compiled(sweeps.lstm_back)
-        sweep(of_gates[j], through[j], self.gates[t, 1], *d_states, da)
+        sweep(of_gates[j], through[j], self.gates[t, 1], g, *d_states, da)
 
 
 def lstm_scan_accepts(
@@ -212,8 +227,8 @@ class _GRU(_Cell):
         self.bias = np.zeros(hidden, dtype) if bias_hidden is None else bias_hidden
         self.gates = empty((steps, 4, n, hidden), dtype)
 
-    def step(self, t: int, p: Array, q: Array, h: Array) -> None:
-        self._compiled(sweeps.gru_step)(p, q, self.bias, self.gates[t], h)
+    def step(self, t: int, p: Array, q: Array, h: Array, new: Array) -> None:
+        self._compiled(sweeps.gru_step)(p, q, self.bias, self.gates[t], h, new)
 
     def slopes(self, start: int, stop: int, before: Array, y: Array) -> Array:
         count, n, hidden = before.shape
@@ -221,10 +236,19 @@ class _GRU(_Cell):
         self._compiled(sweeps.gru_slopes)(self.gates[start:stop], before, slopes)
         return slopes
 
-    def back(self, slopes: Array, t: int, j: int, d_states: list[Array], da: Array) -> Array:
+    def begin_back(self, d_states: list[Array]) -> list[Array]:
         past = scratch("past", d_states[0].shape, self.dtype)
-        self._compiled(sweeps.gru_back)(slopes[j], self.gates[t], *d_states, past, da)
-        return past
+        past[...] = 0
+        return [*d_states, past]
+
+    def back(
+        self, slopes: Array, t: int, j: int, g: Array, d_states: list[Array], da: Array
+    ) -> None:
+        self._compiled(sweeps.gru_back)(slopes[j], self.gates[t], g, *d_states, da)
+
+    def end_back(self, d_states: list[Array]) -> None:
+        dh, past = d_states
+        np.add(dh, past, out=dh)
 
 
 def gru_scan_accepts(

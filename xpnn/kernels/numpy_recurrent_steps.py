@@ -77,8 +77,11 @@ def lstm_slopes(gates: Array, c: Array, squashed: Array, slopes: Array, through:
 
 
 @sweep
-def lstm_back(slopes: Array, through: Array, f: Array, dh: Array, dc: Array, da: Array) -> None:
+def lstm_back(
+    slopes: Array, through: Array, f: Array, g: Array, dh: Array, dc: Array, da: Array
+) -> None:
     """Write the gradients of the gates' arguments, (n, 4, H), and hand that of the memory back."""
+    add(dh, g, out=dh)
     multiply(through, dh, out=through)
     add(dc, through, out=dc)
     da = da.swapaxes(0, 1)
@@ -91,8 +94,8 @@ def lstm_back(slopes: Array, through: Array, f: Array, dh: Array, dc: Array, da:
 
 
 @sweep
-def gru_step(p: Array, q: Array, bias: Array, gates: Array, h: Array) -> None:
-    """Write r, z, n and what r is multiplied with, and the new state in the place of the old."""
+def gru_step(p: Array, q: Array, bias: Array, gates: Array, h: Array, new: Array) -> None:
+    """Write r, z, n and what r is multiplied with, and the new state."""
     hidden = h.shape[1]
     both = gates[:2]
     r, z, n, inner = gates
@@ -102,9 +105,9 @@ def gru_step(p: Array, q: Array, bias: Array, gates: Array, h: Array) -> None:
     multiply(r, inner, out=n)
     add(n, p[:, 2 * hidden :], out=n)
     tanh(n, out=n)
-    subtract(h, n, out=h)
-    multiply(h, z, out=h)
-    add(h, n, out=h)
+    subtract(h, n, out=new)
+    multiply(new, z, out=new)
+    add(new, n, out=new)
 
 
 @sweep
@@ -128,8 +131,13 @@ def gru_slopes(gates: Array, before: Array, slopes: Array) -> None:
 
 
 @sweep
-def gru_back(slopes: Array, gates: Array, dh: Array, past: Array, da: Array) -> None:
-    """Write the gradients of h U_n + b and of the arguments of r, z, n, and what z hands back."""
+def gru_back(slopes: Array, gates: Array, g: Array, dh: Array, past: Array, da: Array) -> None:
+    """Write the gradients of h U_n + b and of the arguments of r, z, n.
+
+    ``past`` is that part of the gradient of the state which z hands back, before and after.
+    """
+    add(dh, past, out=dh)
+    add(dh, g, out=dh)
     d_inner, d_r, d_z, d_n = da.swapaxes(0, 1)
     multiply(slopes[1], dh, out=d_z)
     multiply(slopes[2], dh, out=d_n)

@@ -69,15 +69,12 @@ class Walk:
 
     def _inputs(self, start: int, stop: int) -> Array:
         """Return the inputs of some steps as rows, step by step."""
-        n, _, size = self.x.shape
-        found = scratch("inputs", (stop - start, n, size), self.x.dtype)
-        np.copyto(found, self.x[:, start:stop].swapaxes(0, 1))
-        return _rows(found)
+        return _rows(_by_step("inputs", self.x[:, start:stop]))
 
     def forward(self, weights: Weights, states: list[Array]) -> None:
         """Write ``y``, and the last states in the place of the first."""
         cell, out, h = self.cell, self.out, states[0]
-        n, steps, _ = self.x.shape
+        n, steps, hidden = self.y.shape
         width = weights.hidden.shape[1]
         q = scratch("products", (n, width), h.dtype)
         cell.begin(states)
@@ -88,15 +85,18 @@ class Walk:
             np.matmul(self._inputs(start, stop), weights.input, out=_rows(p))
             if weights.bias is not None:
                 np.add(p, weights.bias, out=p)
-            for t in range(start, stop):
+            after = scratch("states", (stop - start, n, hidden), h.dtype)
+            for t, new in enumerate(after, start):
                 np.matmul(h, weights.hidden, out=q)
+                cell.step(t, p[t - start], q, h, new)
                 rows = out[t]
-                held = None if rows is None else h[rows]
-                cell.step(t, p[t - start], q, h)
                 if rows is not None:
-                    h[rows] = held
+                    new[rows] = h[rows]
                     cell.hold(t, rows)
-                self.y[:, t] = h
+                h = new
+            np.copyto(self.y[:, start:stop], after.swapaxes(0, 1))
+            states[0][...] = h
+            h = states[0]
         cell.end(states)
 
     def backward(
@@ -114,28 +114,33 @@ class Walk:
         total = cell.gradients * hidden
         sums: list[Array | None] = [None, None, None]
         size = self._size(width)
+        d_states = cell.begin_back(d_states)
         for stop in range(steps, 0, -size):
             start = max(stop - size, 0)
             count = stop - start
-            before = scratch("before", (count, n, hidden), dh.dtype)
+            before = scratch("states", (count, n, hidden), dh.dtype)
             before[0] = y[:, start - 1] if start else first
             np.copyto(before[1:], y[:, start : stop - 1].swapaxes(0, 1))
+            if g is not None:
+                arriving = _by_step("arriving", g[:, start:stop])
+            else:
+                arriving = scratch("arriving", before.shape, dh.dtype)
+                arriving[...] = 0
             slopes = cell.slopes(start, stop, before, y)
             d = scratch("gradients", (count, n, total), dh.dtype)
             for t in range(stop - 1, start - 1, -1):
                 da, rows = d[t - start], out[t]
-                if g is not None:
-                    np.add(dh, g[:, t], out=dh)
-                held = None if rows is None else [s[rows] for s in d_states]
-                past = cell.back(slopes, t, t - start, d_states, da.reshape(n, -1, hidden))
+                now = arriving[t - start]
+                if rows is not None:
+                    held = [s[rows] for s in d_states]
+                    held[0] += now[rows]
+                cell.back(slopes, t, t - start, now, d_states, da.reshape(n, -1, hidden))
                 if limit is not None:
                     np.minimum(np.maximum(da, -limit, out=da), limit, out=da)
                 if rows is not None:
                     da[rows] = 0
                 np.matmul(da[:, :width], weights.hidden, out=dh)
-                if past is not None:
-                    np.add(dh, past, out=dh)
-                if held is not None:
+                if rows is not None:
                     for s, old in zip(d_states, held, strict=True):
                         s[rows] = old
             flat = _rows(d)
@@ -150,7 +155,15 @@ class Walk:
                 found = scratch("inputs", (count, n, dx.shape[2]), dh.dtype)
                 np.matmul(of_input, weights.input, out=_rows(found))
                 np.copyto(dx[:, start:stop], found.swapaxes(0, 1))
+        cell.end_back(d_states)
         return sums
+
+
+def _by_step(name: str, x: Array) -> Array:
+    """Copy (n, K, D) to (K, n, D)."""
+    found = scratch(name, (x.shape[1], x.shape[0], x.shape[2]), x.dtype)
+    np.copyto(found, x.swapaxes(0, 1))
+    return found
 
 
 def _rows(x: Array) -> Array:
