@@ -133,9 +133,9 @@ def rnn_scan_vjp(
     xp: Any, g: Any, needs: list[bool], res: Any, x: Array, weight_input: Array,
     weight_hidden: Array, h0: Array, reverse: bool, grad_clip: float | None,
 ) -> tuple[Array | None, ...]:  # fmt: skip
-    weights = Weights(weight_input, weight_hidden, None)
-    d = back(res, g, needs[:4], x, weights, h0, reverse, grad_clip)
-    return d.x, d.input, d.hidden, d.bias, *d.states, None
+    weights = Weights(weight_input, weight_hidden)
+    d = back(res, g, [needs[0], needs[1] or needs[3], needs[2]], x, weights, h0, reverse, grad_clip)
+    return d.x, d.input, d.hidden, d.added, *d.states, None
 
 
 # ------------------------------------------------------------------------------------ LSTM
@@ -210,9 +210,9 @@ def lstm_scan_vjp(
     xp: Any, g: Any, needs: list[bool], res: Any, x: Array, weight_input: Array,
     weight_hidden: Array, h0: Array, reverse: bool, grad_clip: float | None,
 ) -> tuple[Array | None, ...]:  # fmt: skip
-    weights = Weights(weight_input, weight_hidden, None)
-    d = back(res, g, needs[:4], x, weights, h0, reverse, grad_clip)
-    return d.x, d.input, d.hidden, d.bias, *d.states, None, None
+    weights = Weights(weight_input, weight_hidden)
+    d = back(res, g, [needs[0], needs[1] or needs[3], needs[2]], x, weights, h0, reverse, grad_clip)
+    return d.x, d.input, d.hidden, d.added, *d.states, None, None
 
 
 # ------------------------------------------------------------------------------------- GRU
@@ -277,10 +277,10 @@ def gru_scan_vjp(
     xp: Any, g: Any, needs: list[bool], res: Any, x: Array, weight_input: Array,
     weight_hidden: Array, h0: Array, reverse: bool,
 ) -> tuple[Array | None, ...]:  # fmt: skip
-    weights, hidden = Weights(weight_input, weight_hidden, None), len(weight_hidden)
-    wanted = [*needs[:3], needs[3] or needs[4]]
+    weights, hidden = Weights(weight_input, weight_hidden), len(weight_hidden)
+    wanted = [needs[0], needs[1] or needs[3] or needs[4], needs[2]]
     d = back(res, g, wanted, x, weights, h0, reverse, None)
     d_bias = d_inner = None
-    if d.bias is not None:
-        d_inner, d_bias = d.bias[:hidden], d.bias[hidden:]
+    if d.added is not None:
+        d_inner, d_bias = d.added[:hidden], d.added[hidden:]
     return d.x, d.input, d.hidden, d_bias, d_inner, *d.states, None

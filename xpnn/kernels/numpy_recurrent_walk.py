@@ -11,6 +11,7 @@ short for that, as each of them hands the GIL over: there BLAS alone uses all th
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, NamedTuple
@@ -27,25 +28,28 @@ Array = Any
 
 _SHARED = 1 << 24  # multiplications from which a second thread pays
 _PASS = 1 << 16  # elements of a pass of NumPy from which it pays there, too
-_CHUNK = 1 << 18  # elements of the gates of a chunk
+_CHUNK = 1 << 19  # elements of the gates of a chunk
 _ROWS = 256  # of a chunk, at least: once a chunk the gradients of weights are added up
 
 
 class Weights(NamedTuple):
-    """What the inputs, (D, width), and the states, (H, width), are multiplied with."""
+    """What the inputs, (D, width), and the states, (H, width), are multiplied with, and a bias."""
 
     input: Array
     hidden: Array
-    bias: Array | None
+    bias: Array | None = None
 
 
 class Gradients(NamedTuple):
-    """Those of x, of the two weights, of what is added to the gates, and of the first states."""
+    """Those of x, of the two weights, of what is added to the gates, and of the first states.
+
+    ``added`` is of the length of the gradients of a cell.
+    """
 
     x: Array | None
     input: Array | None
     hidden: Array | None
-    bias: Array | None
+    added: Array | None
     states: list[Array]
 
 
@@ -68,11 +72,18 @@ class Walk:
         return min(max(_CHUNK // (n * width), -(-_ROWS // n)), steps)
 
     def _inputs(self, start: int, stop: int) -> Array:
-        """Return the inputs of some steps as rows, step by step."""
-        return _rows(_by_step("inputs", self.x[:, start:stop]))
+        """Return the inputs of some steps as rows, step by step, and a one behind each."""
+        n, _, size = self.x.shape
+        found = scratch("inputs", (stop - start, n, size + 1), self.x.dtype)
+        np.copyto(found[:, :, :size], self.x[:, start:stop].swapaxes(0, 1))
+        found[:, :, size] = 1
+        return _rows(found)
 
     def forward(self, weights: Weights, states: list[Array]) -> None:
-        """Write ``y``, and the last states in the place of the first."""
+        """Write ``y``, and the last states in the place of the first.
+
+        The last row of the inputs' weight is the bias.
+        """
         cell, out, h = self.cell, self.out, states[0]
         n, steps, hidden = self.y.shape
         width = weights.hidden.shape[1]
@@ -83,8 +94,6 @@ class Walk:
             stop = min(start + size, steps)
             p = scratch("projections", (stop - start, n, width), h.dtype)
             np.matmul(self._inputs(start, stop), weights.input, out=_rows(p))
-            if weights.bias is not None:
-                np.add(p, weights.bias, out=p)
             after = scratch("states", (stop - start, n, hidden), h.dtype)
             for t, new in enumerate(after, start):
                 np.matmul(h, weights.hidden, out=q)
@@ -105,14 +114,14 @@ class Walk:
     ) -> list[Array | None]:  # fmt: skip
         """Write ``dx`` and the gradients of the first states in the place of those of the last.
 
-        The weights are transposed ones. Returns the gradients of those of input and hidden, and of
-        what is added to the gates, as far as there are ``needs``.
+        The weights are transposed ones. Returns the sums of products of the cell's gradients with
+        inputs and ones, and with states, as far as there are ``needs``.
         """
         cell, out, y, dh = self.cell, self.out, self.y, d_states[0]
         n, steps, hidden = y.shape
         width = len(weights.hidden)
         total = cell.gradients * hidden
-        sums: list[Array | None] = [None, None, None]
+        sums: list[Array | None] = [None, None]
         size = self._size(width)
         d_states = cell.begin_back(d_states)
         for stop in range(steps, 0, -size):
@@ -144,16 +153,13 @@ class Walk:
                     for s, old in zip(d_states, held, strict=True):
                         s[rows] = old
             flat = _rows(d)
-            of_input = flat[:, total - width :]
             if needs[0]:
-                _add(sums, 0, self._inputs(start, stop).T, of_input)
+                _add(sums, 0, self._inputs(start, stop).T, flat)
             if needs[1]:
                 _add(sums, 1, _rows(before).T, flat[:, :width])
-            if needs[2]:  # a product with ones is faster than sum(axis=0)
-                _add(sums, 2, np.ones((1, len(flat)), dh.dtype), flat)
             if dx is not None:
                 found = scratch("inputs", (count, n, dx.shape[2]), dh.dtype)
-                np.matmul(of_input, weights.input, out=_rows(found))
+                np.matmul(flat[:, total - width :], weights.input, out=_rows(found))
                 np.copyto(dx[:, start:stop], found.swapaxes(0, 1))
         cell.end_back(d_states)
         return sums
@@ -210,6 +216,8 @@ def forth(
     ends = [np.array(s, order="C") for s in states]
     parts = _parts(n, steps, weights.hidden, compiled)
     walks: list[Any] = [None] * len(parts)
+    last = np.zeros_like(weights.input[0]) if weights.bias is None else weights.bias
+    weights = Weights(np.concatenate([weights.input, last[None]]), weights.hidden)
 
     def work(k: int) -> None:
         x_, y_, mask_ = (_in_order(a, parts[k], reverse) for a in (x, y, mask))
@@ -225,7 +233,7 @@ def back(
     res: Any, g: tuple[Array | None, ...], needs: list[bool], x: Array, weights: Weights,
     h0: Array, reverse: bool, limit: float | None,
 ) -> Gradients:  # fmt: skip
-    """Return the gradients; ``needs`` of x, of the two weights, of what is added to the gates."""
+    """Return the gradients; ``needs`` of x, of inputs' weight or bias, of states' weight."""
     parts, walks = res
     hidden, width = weights.hidden.shape
     # A cell may have gradients of H more, which come first, for the last gate of the products.
@@ -233,7 +241,6 @@ def back(
     turned = Weights(
         np.ascontiguousarray(weights.input.T),
         np.ascontiguousarray(np.roll(weights.hidden, more, axis=1).T),
-        None,
     )
     d_states = [np.zeros_like(h0, order="C") if d is None else np.array(d, order="C")
                 for d in g[1:]]  # fmt: skip
@@ -246,10 +253,13 @@ def back(
         sums[k] = walks[k].backward(turned, h0[parts[k]], g_, here, dx_, needs[1:], limit)
 
     _share(work, parts)
-    d_input, d_hidden, d_added = (
-        None if found[0] is None else np.sum(found, axis=0) if len(found) > 1 else found[0]
+    d_input, d_hidden = (
+        None if found[0] is None else functools.reduce(np.add, found)
         for found in zip(*sums, strict=True)
     )
+    d_added = None
+    if d_input is not None:
+        d_input, d_added = np.ascontiguousarray(d_input[:-1, more:]), d_input[-1]
     if d_hidden is not None and more:
         d_hidden = np.roll(d_hidden, -more, axis=1)
-    return Gradients(dx, d_input, d_hidden, None if d_added is None else d_added[0], d_states)
+    return Gradients(dx, d_input, d_hidden, d_added, d_states)
