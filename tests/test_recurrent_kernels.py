@@ -14,7 +14,7 @@ import xpnn
 from xpnn import functional as F
 from xpnn import parallel
 from xpnn.backend import array_namespace
-from xpnn.kernels import fast, numpy_recurrent_steps, numpy_recurrent_walk
+from xpnn.kernels import fast, numpy_recurrent, numpy_recurrent_steps, numpy_recurrent_walk
 from xpnn.primitives import recurrent, recurrent_gru
 
 numpy_namespace = array_namespace(np.ones(1))
@@ -95,6 +95,14 @@ def assert_same(found: list[Any], expected: list[Any], rtol: float) -> None:
             assert (a.dtype, a.shape) == (b.dtype, b.shape)
             scale = max(float(np.max(np.abs(b), initial=0.0)), 1e-30)
             np.testing.assert_allclose(a / scale, b / scale, rtol=0, atol=rtol)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small() -> Any:
+    """Let kernels have the smallest problems, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(numpy_recurrent, "_LEAST", 0)
+        yield
 
 
 @pytest.fixture(params=COMPILED, ids=lambda on: "compiled" if on else "plain")
@@ -218,6 +226,13 @@ def test_what_a_kernel_cannot_do_goes_to_the_standard_version() -> None:
             empty = arguments(name, n, 3, d, 4, (True, True), np.float32, 0.5)
             assert not accepted(name, empty)
         assert accepted(name, args, grad_clip=0.1) == (name != "gru")
+        for i in (3, 4) if name == "gru" else (3,):  # a number for all gates
+            assert not accepted(name, [*args[:i], args[i][:1], *args[i + 1 :]])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(numpy_recurrent, "_LEAST", 25)
+            assert not accepted(name, args)
+            patch.setattr(numpy_recurrent, "_LEAST", 24)
+            assert accepted(name, args)
     args = arguments("lstm", 2, 3, 2, 4, (True, True), np.float32, 0.5)
     assert not accepted("lstm", args, tied=True)
     args[-2] = np.ones((3, 4), np.float32)

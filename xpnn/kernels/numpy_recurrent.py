@@ -29,10 +29,18 @@ __all__ = [
 Array = Any
 
 
-def _of_one_dtype(*arrays: Array | None) -> bool:
-    given = [x for x in arrays if x is not None]
-    dtype = given[0].dtype
-    return dtype in (np.float32, np.float64) and all(x.dtype == dtype and x.size for x in given)
+_LEAST = 256  # elements of the states of all steps: with fewer, a walk is not worth preparing
+
+
+def _accepts(x: Array, weight_hidden: Array, bias: Array | None, *others: Array | None) -> bool:
+    """Whether everything is of one precision, and large enough."""
+    hidden, width = weight_hidden.shape
+    if x.dtype not in (np.float32, np.float64) or x.size == 0:
+        return False
+    if x.shape[0] * x.shape[1] * hidden < _LEAST or (bias is not None and bias.shape != (width,)):
+        return False
+    arrays = (weight_hidden, bias, *others)
+    return all(a is None or a.dtype == x.dtype for a in arrays)
 
 
 class _Cell:
@@ -114,8 +122,8 @@ def rnn_scan_accepts(
     x: Array, weight_input: Array, weight_hidden: Array, bias: Array | None, h0: Array,
     mask: Array | None, activation: str, reverse: bool, grad_clip: float | None,
 ) -> bool:  # fmt: skip
-    """Whether everything is of one precision, and there is something."""
-    return _of_one_dtype(x, weight_input, weight_hidden, bias, h0)
+    """Whether everything is of one precision."""
+    return _accepts(x, weight_hidden, bias, weight_input, h0)
 
 
 def rnn_scan(
@@ -191,7 +199,7 @@ def lstm_scan_accepts(
 ) -> bool:  # fmt: skip
     """Whether it has four gates that do not look at the memory, and is of one precision."""
     plain = peephole is None and not tied
-    return plain and _of_one_dtype(x, weight_input, weight_hidden, bias, h0, c0)
+    return plain and _accepts(x, weight_hidden, bias, weight_input, h0, c0)
 
 
 def lstm_scan(
@@ -224,7 +232,9 @@ class _GRU(_Cell):
     def __init__(self, bias_hidden: Array | None, *sizes: Any) -> None:
         super().__init__(*sizes)
         steps, n, hidden, dtype = sizes
-        self.bias = np.zeros(hidden, dtype) if bias_hidden is None else bias_hidden
+        self.bias = np.ascontiguousarray(
+            np.zeros(hidden, dtype) if bias_hidden is None else bias_hidden
+        )
         self.gates = empty((steps, 4, n, hidden), dtype)
 
     def step(self, t: int, p: Array, q: Array, h: Array, new: Array) -> None:
@@ -257,8 +267,9 @@ def gru_scan_accepts(
     grad_clip: float | None,
 ) -> bool:  # fmt: skip
     """Whether everything is of one precision; a clipped gradient of n goes on to that of r."""
-    arrays = (x, weight_input, weight_hidden, bias, bias_hidden, h0)
-    return grad_clip is None and _of_one_dtype(*arrays)
+    if grad_clip is not None or (bias_hidden is not None and bias_hidden.shape != h0.shape[1:]):
+        return False
+    return _accepts(x, weight_hidden, bias, weight_input, bias_hidden, h0)
 
 
 def gru_scan(

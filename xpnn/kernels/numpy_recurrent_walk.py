@@ -217,7 +217,9 @@ def forth(
     parts = _parts(n, steps, weights.hidden, compiled)
     walks: list[Any] = [None] * len(parts)
     last = np.zeros_like(weights.input[0]) if weights.bias is None else weights.bias
-    weights = Weights(np.concatenate([weights.input, last[None]]), weights.hidden)
+    weights = Weights(
+        np.concatenate([weights.input, last[None]]), np.ascontiguousarray(weights.hidden)
+    )
 
     def work(k: int) -> None:
         x_, y_, mask_ = (_in_order(a, parts[k], reverse) for a in (x, y, mask))
