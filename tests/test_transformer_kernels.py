@@ -18,7 +18,7 @@ import xpnn
 from xpnn import Tensor, check_grad, ops
 from xpnn import functional as F
 from xpnn.kernels import fast, numpy_attention, numpy_parts, numpy_products
-from xpnn.primitives import activations, losses, neural
+from xpnn.primitives import activations, losses, neural, special
 from xpnn.primitives.attention import attention
 from xpnn.primitives.normalization import normalize
 from xpnn.primitives.products import matmul
@@ -242,6 +242,7 @@ def test_second_derivatives_of_kernels() -> None:
     with cut_up(2):
         check_grad(lambda x, s: F.layer_norm(x, s, s), x, scale, order=2)
         check_grad(lambda x: F.attention(x, x * 2, x, causal=True), x, order=2)
+        check_grad(lambda x: F.gelu(ops.reshape(ops.matmul(x.T, x), (-1,))[:14]), x, order=2)
         check_grad(lambda x, s: ops.matmul(x, ops.matmul(x.T, x)), x, scale, order=2)
 
 
@@ -291,6 +292,12 @@ def test_affine_map(lead: list[int], m: int, bias: bool, turned: bool, threads: 
 
 ELEMENTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "relu": (activations.relu, {}),
+    "gelu": (activations.gelu, {}),
+    "gelu_tanh": (activations.gelu_tanh, {}),
+    "silu": (activations.silu, {}),
+    "mish": (activations.mish, {}),
+    "symmetric_elliot": (activations.symmetric_elliot, {"steepness": 2.0}),
+    "erf": (special.erf, {}),
 }
 
 
@@ -302,8 +309,48 @@ def test_activations(name: str, shape: Any, dtype: str, threads: int, compiled: 
     primitive, static = ELEMENTS[name]
     rng = np.random.default_rng(0)
     x, g = (np.asarray(draw(rng, *shape, dtype=dtype) * 3) for _ in range(2))
+    if x.size <= 24 and primitive.elementwise:
+        pytest.skip("a small array is left to the standard version")
     with cut_up(threads, compiled):
         same(primitive, [x.T], static, g.T, [True], TOLERANCE[dtype])
+
+
+@every_way
+@pytest.mark.parametrize("name", ["gelu", "gelu_tanh", "silu"])
+def test_activations_are_as_exact_as_their_argument(
+    name: str, threads: int, compiled: bool
+) -> None:
+    # An error of the last bit of x is one of x**2 bits of exp(-x**2 / 2), more of tails like exp(-x**3).
+    x = np.linspace(-12, 12, 5001, dtype=np.float32)
+    one = np.ones_like(x)
+    primitive, _ = ELEMENTS[name]
+    y, slope = results(primitive, False, [x.astype(np.float64)], {}, one.astype(np.float64), [True])
+    with cut_up(threads, compiled):
+        found, found_slope = results(primitive, True, [x], {}, one, [True])
+    bits = np.finfo(np.float32).eps * (4 + 3 * x.astype(np.float64) ** 2)
+    absolute = 1e-5 if name == "gelu_tanh" and not compiled else 0.0  # 1 + tanh(x) loses digits
+    assert np.all(np.abs(found - y) <= bits * np.abs(y) + max(absolute, 1e-36))
+    assert np.all(np.abs(found_slope - slope) <= bits * np.abs(slope) + max(absolute, 1e-6))
+
+
+@every_way
+@pytest.mark.parametrize("name", ["gelu", "gelu_tanh", "silu"])
+def test_activations_of_numbers_at_the_ends(name: str, threads: int, compiled: bool) -> None:
+    top = np.finfo(np.float32).max
+    x = np.asarray([-top, -100, -0.0, 0, 1e-30, 100, top, math.nan] * 8, np.float32)
+    primitive, _ = ELEMENTS[name]
+    expected = results(primitive, False, [x], {}, np.ones_like(x), [True])
+    with cut_up(threads, compiled):
+        found = results(primitive, True, [x], {}, np.ones_like(x), [True])
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-30)
+
+
+def test_what_is_small_or_of_other_numbers_is_not_divided() -> None:
+    accepts: Any = activations.gelu.on(xp).accepts
+    assert accepts(np.ones(1 << 17))
+    assert not accepts(np.ones(1 << 10))
+    assert not accepts(np.ones(1 << 17, np.int32))
 
 
 @given(st.lists(st.integers(0, 9), max_size=3), st.sampled_from(["float16", "float32", "float64"]))

@@ -98,7 +98,7 @@ def _exp_single(x):
     return _ZERO if x < _LOWEST else p * power_of_two(n)
 
 
-def exp(x: float) -> float:
+def exp(x: Any) -> Any:
     """Return exp(x), for float32 from -87.3, below which it is 0, to 88.3."""
     return math.exp(x)
 

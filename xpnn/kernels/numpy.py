@@ -16,6 +16,7 @@ from xpnn.kernels.numpy_activations import (
 )
 from xpnn.kernels.numpy_attention import attention, attention_accepts, attention_vjp
 from xpnn.kernels.numpy_conv import conv2d, conv2d_accepts, conv2d_vjp
+from xpnn.kernels.numpy_elementwise import in_parts, in_parts_accepts
 from xpnn.kernels.numpy_indexing import free_sums, scatter_add, scatter_add_vjp, sums_memory
 from xpnn.kernels.numpy_layer_norm import normalize, normalize_accepts, normalize_vjp
 from xpnn.kernels.numpy_losses import (
@@ -75,6 +76,8 @@ __all__ = [
     "gru_scan",
     "gru_scan_accepts",
     "gru_scan_vjp",
+    "in_parts",
+    "in_parts_accepts",
     "linear",
     "linear_vjp",
     "lstm_scan",

@@ -10,7 +10,7 @@ import numpy as np
 from xpnn import parallel
 from xpnn.kernels.numpy_memory import empty, scratch
 
-__all__ = ["elementwise", "keep", "over_parts", "parts"]
+__all__ = ["elementwise", "is_large", "keep", "over_parts", "parts"]
 
 Array = Any
 
@@ -22,6 +22,11 @@ def parts(rows: int, width: int = 1) -> list[slice]:
     """Divide rows of ``width`` elements into parts of 64 k elements, but one row at least."""
     step = max(_PART // max(width, 1), 1)
     return [slice(i, min(i + step, rows)) for i in range(0, rows, step)]
+
+
+def is_large(x: Array) -> bool:
+    """Return whether an array is more than one part."""
+    return bool(x.size > _PART)
 
 
 def over_parts(work: Callable[[slice], None], rows: int, width: int = 1) -> None:

@@ -105,7 +105,7 @@ def _within(xp: Any, x: Array, bound: float) -> Array:
     return xp.minimum(xp.maximum(x, -bound), bound)
 
 
-@primitive()
+@primitive(elementwise=True)
 def gelu(xp: Any, x: Array, /) -> Array:
     r""":math:`x \Phi(x)`, the normal distribution function being :math:`\Phi`."""
     return 0.5 * x * special.erfc(xp, x * -math.sqrt(0.5))
@@ -127,7 +127,7 @@ def _gelu_gate(xp: Any, c: Array) -> Array:
     return xp.tanh(_ROOT * (c + _CUBE * c * c * c))
 
 
-@primitive()
+@primitive(elementwise=True)
 def gelu_tanh(xp: Any, x: Array, /) -> Array:
     """GELU with tanh in place of the error function."""
     # tanh is 1 from |x| = 10 on; further out, the cube would overflow
@@ -149,7 +149,7 @@ def _from_below(xp: Any, x: Array) -> Array:
     return xp.maximum(x, -float(math.floor(math.log(_largest(xp, x)))))
 
 
-@primitive()
+@primitive(elementwise=True)
 def silu(xp: Any, x: Array, /) -> Array:
     """Sigmoid(x) times x, as x / (1 + exp(-x)): the tanh form loses digits for x << 0."""
     x = _from_below(xp, x)
@@ -174,7 +174,7 @@ def softplus(xp: Any, x: Array, /) -> Array:
 softplus.d(lambda xp, g, y: -g * xp.expm1(-y))  # sigmoid(x) = 1 - exp(-softplus(x))
 
 
-@primitive()
+@primitive(elementwise=True)
 def mish(xp: Any, x: Array, /) -> Array:
     """Tanh of softplus(x), times x."""
     return x * xp.tanh(softplus(xp, x))
@@ -227,7 +227,7 @@ _BEND, _END = 1.7, 3.0
 _CHORD, _CHORD_SLOPE = 0.935409070603099, 0.0458812946797165
 
 
-@primitive()
+@primitive(elementwise=True)
 def ultra_fast_sigmoid(xp: Any, x: Array, /) -> Array:
     """Theano's piecewise approximation of the sigmoid."""
     u = xp.minimum(0.5 * xp.abs(x), _END)
@@ -245,7 +245,7 @@ def _ultra_fast_sigmoid_vjp(xp: Any, g: Array, x: Array) -> Array:
 ultra_fast_sigmoid.d(_ultra_fast_sigmoid_vjp)
 
 
-@primitive()
+@primitive(elementwise=True)
 def symmetric_elliot(xp: Any, x: Array, /, *, steepness: float) -> Array:
     """(s x) / (1 + |s x|), s > 0, as x / (1/s + |x|), which cannot overflow."""
     return x / (1 / steepness + xp.abs(x))

@@ -107,17 +107,26 @@ class Primitive(Implementation):
         its argument. Set for element-wise functions of several arguments.
     casts : bool
         Whether there are several arguments, so that a gradient may have to be cast back.
+    elementwise : bool
+        Whether it is a function of the elements of one array, which its rule keeps, so that a
+        library may compute it part by part.
     differentiable : bool
         Whether there is a rule for any argument.
     """
 
     def __init__(
-        self, forward: Callable[..., Any], *, broadcasts: bool = False, residual: bool = False
+        self,
+        forward: Callable[..., Any],
+        *,
+        broadcasts: bool = False,
+        residual: bool = False,
+        elementwise: bool = False,
     ) -> None:
         super().__init__(forward, residual)
         self.name = forward.__name__
         self.__doc__ = forward.__doc__
         self.broadcasts = broadcasts
+        self.elementwise = elementwise
         self.differentiable = False
         self.overlays: dict[Any, Implementation] = {}
         signature = inspect.signature(forward)
@@ -171,19 +180,31 @@ class Primitive(Implementation):
         # send a call back to the standard version, for example for a dtype it was not written for.
         forward = getattr(module, self.name, None)
         if forward is None:
-            return self
+            divide = getattr(module, "in_parts", None) if self.elementwise else None
+            return self if divide is None else self._in_parts(module, divide)
         overlay = Implementation(forward, residual=hasattr(forward, "residual"))
         overlay.joint = Rule(getattr(module, self.name + "_vjp"), self.arrays, self.variadic)
         overlay.accepts = getattr(module, self.name + "_accepts", None)
+        return overlay
+
+    def _in_parts(self, module: Any, divide: Callable[..., Any]) -> Implementation:
+        (rule,) = self.rules
+        overlay = Implementation(divide(self.name, self.forward))
+        overlay.accepts = module.in_parts_accepts
+        overlay.joint = Rule(rule.function, self.arrays, self.variadic)  # type: ignore[union-attr]
+        vjp = divide(self.name + "_vjp", overlay.joint.function)
+        overlay.joint.function = lambda xp, g, needs, *kept, **static: (
+            vjp(xp, g, *kept, **static),
+        )
         return overlay
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}{self.signature}>"
 
 
-def primitive(*, broadcasts: bool = False, residual: bool = False) -> Callable[..., Primitive]:
-    """Make a :class:`Primitive` of a forward function; a decorator."""
-    return lambda forward: Primitive(forward, broadcasts=broadcasts, residual=residual)
+def primitive(**options: bool) -> Callable[..., Primitive]:
+    """Make a :class:`Primitive` of a forward function; a decorator with its options."""
+    return lambda forward: Primitive(forward, **options)
 
 
 def unbroadcast(xp: Any, g: Any, shape: tuple[int, ...]) -> Any:
