@@ -58,7 +58,10 @@ def run_program(program: Program, constants: list[Any], arrays: list[Array]) -> 
     if loop and arrays[1].flags.aligned:
         loop(*arrays, np.array(constants, arrays[0].dtype))
     else:
-        numpy_optim.run_program.plain(program, constants, arrays)
+        step = numpy_optim._BLOCK
+        for i in range(0, arrays[0].size, step):
+            few = [x[i : i + step] for x in arrays]
+            numpy_optim.run_program.plain(program, constants, few)
 
 
 def _compiled(program: Program, dtype: Any) -> Any:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from xpnn import parallel
+from xpnn.kernels import fast
 from xpnn.kernels.fast import sweep
 from xpnn.kernels.numpy_indexing import written_rows
 from xpnn.kernels.numpy_memory import empty, scratch
@@ -34,6 +35,8 @@ Arrays = Sequence[Array]
 _BLOCK = 2**17  # elements a pass: below 2**16, two threads hand the GIL over more than they work
 _SMALL = 2**15  # elements up to which an array is packed with others
 _SHARED = 2**20  # elements from which a second thread pays, also where other work takes its core
+_LONG = 2**20  # what _BLOCK is for compiled code, which reads on, and needs no lock
+_LONG_SHARED = 2**18
 
 
 def elementwise_update(
@@ -119,8 +122,9 @@ def _flat(
 
 def _cut(arrays: list[Array], source: Array = None) -> list[tuple[list[Array], Array]]:
     """Return blocks of flat arrays, all about as large."""
-    size = arrays[0].size
-    parts = -(-size // _BLOCK)
+    size, parts = arrays[0].size, -(-arrays[0].size // _BLOCK)
+    if fast.is_on():
+        parts = min(parts, max(-(-size // _LONG), parallel.get_num_threads()))
     edges = pairwise(size * j // parts for j in range(parts + 1))
     return [([x[i:j] for x in arrays], None if source is None else source[i:j]) for i, j in edges]
 
@@ -133,7 +137,8 @@ def _cut_rows(arrays: list[Array], g: Array, rows: Array) -> list[tuple[list[Arr
 
 
 def _run(blocks: list[Any], elements: int) -> None:
-    parallel.share(lambda block: block[0](*block[1:]), blocks, elements >= _SHARED)
+    least = _LONG_SHARED if fast.is_on() else _SHARED
+    parallel.share(lambda block: block[0](*block[1:]), blocks, elements >= least)
 
 
 class _Work:

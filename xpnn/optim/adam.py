@@ -99,7 +99,7 @@ class Adam(Optimizer):
         # The corrections as section 2 of the paper writes them: two passes fewer.
         c = math.sqrt(1 - self.beta2**step)
         rate = lr * c / (1 - self.beta1**step)
-        return p - rate * m / (xp.sqrt(v) + c * self.epsilon), new
+        return p - rate * (m / (xp.sqrt(v) + c * self.epsilon)), new
 
 
 class AdamW(Adam):

@@ -103,6 +103,6 @@ class SGD(Optimizer):
         if not self.momentum:
             return p - lr * g, {}
         gain = 1.0 if step == 1 else 1 - self.dampening  # the velocity before is 0: v = g
-        v = self.momentum * state["velocity"] + gain * g
+        v = self.momentum * state["velocity"] + (g if gain == 1.0 else gain * g)
         ahead = g + self.momentum * v if self.nesterov else v
         return p - lr * ahead, {"velocity": v}
