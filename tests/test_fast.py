@@ -105,9 +105,10 @@ def test_a_block_may_use_it_or_not() -> None:
 
 
 def convolutions(
-    x: Any, weight: Any, bias: Any, g: Any, padding: Any, needs: Any = (True, True, True)
-) -> list[Any]:
-    static: Any = {"stride": (1, 1), "padding": padding, "dilation": (1, 1), "groups": 1}
+    x: Any, weight: Any, bias: Any, g: Any, padding: Any, needs: Any = (True, True, True),
+    stride: Any = (1, 1),
+) -> list[Any]:  # fmt: skip
+    static: Any = {"stride": stride, "padding": padding, "dilation": (1, 1), "groups": 1}
     y = conv2d(np, x, weight, bias, **static)
     return [y, *conv2d_vjp(np, g, list(needs), x, weight, **static)]
 
@@ -186,3 +187,64 @@ def test_winograds_convolution_of_other_layouts_and_threads() -> None:
         only = convolutions(x, weight, None, g, same, needs=(False, True, False))
         assert [a is None for a in only] == [False, True, False, True]
         assert np.array_equal(only[2], expected[2])
+
+
+@needs_numba
+@given(
+    n=st.integers(1, 4), size=st.tuples(st.integers(3, 14), st.integers(3, 14)),
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    channels=st.tuples(st.integers(1, 9), st.sampled_from([1, 3, 16, 20, 50, 70])),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.tuples(st.tuples(st.integers(0, 2), st.integers(0, 2)),
+                      st.tuples(st.integers(0, 2), st.integers(0, 2))),
+    has_bias=st.booleans(), threads=st.sampled_from([1, 2]),
+)  # fmt: skip
+def test_a_convolution_without_columns_is_the_convolution(
+    n: int, size: Any, kernel: Any, channels: Any, stride: Any, padding: Any,
+    has_bias: bool, threads: int,
+) -> None:  # fmt: skip
+    from xpnn.kernels import numba_direct
+
+    outputs = [
+        (m + sum(p) - k) // s + 1
+        for m, p, k, s in zip(size, padding, kernel, stride, strict=True)
+    ]  # fmt: skip
+    rng = np.random.default_rng(n)
+    c, o = channels
+    shapes = [(n, *size, c), (*kernel, c, o), (o,), (n, *outputs, o)]
+    x, weight, bias, g = (rng.standard_normal(shape).astype(np.float32) for shape in shapes)
+    wide = [a.astype(np.float64) for a in (x, weight, bias, g)]
+    with pytest.MonkeyPatch.context() as patch, xpnn.num_threads(threads):
+        patch.setattr(numba_direct, "_SHARED", 0)
+        with fast.use(True):
+            narrow = (x, weight, bias if has_bias else None, g)
+            found = convolutions(*narrow, padding, stride=stride)
+            again = convolutions(*narrow, padding, stride=stride)
+        with fast.use(False):
+            wide[2] = wide[2] * has_bias
+            expected = convolutions(*wide, padding, stride=stride)
+    for a, b, c in zip(found, expected, again, strict=True):
+        assert np.max(np.abs(a - b)) <= 1e-5 * max(np.max(np.abs(b)), 0.1)
+        assert np.array_equal(a, c)
+
+
+@needs_numba
+@pytest.mark.parametrize("shape", [(1, 1, 16), (4, 7, 32), (13, 5, 48), (9, 3, 144)])
+@pytest.mark.parametrize("across", [False, True])
+@pytest.mark.parametrize("fresh", [False, True])
+def test_compiled_products_are_products(shape: Any, across: bool, fresh: bool) -> None:
+    from xpnn.kernels.numba_products import multiply
+
+    rows, n, columns = shape
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((n, rows) if across else (rows, n)).astype(np.float32)
+    a = a.T if across else a
+    b = rng.standard_normal((n, columns)).astype(np.float32)
+    c = rng.standard_normal((rows, columns)).astype(np.float32)
+    expected = a.astype(float) @ b + (0 if fresh else c)
+    where = [x.__array_interface__["data"][0] for x in (a, b, c)]
+    multiply(
+        where[0], a.strides[0], 0, a.strides[1], where[1], 0, b.strides[0], 1, n,
+        where[2], c.strides[0], rows, columns, fresh,
+    )  # fmt: skip
+    assert np.max(np.abs(c - expected)) <= 1e-5 * np.max(np.abs(expected))

@@ -17,6 +17,7 @@ the largest output in float32. For float64 there are plain products.
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,9 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from xpnn.kernels.numba_products import LANES, multiply
 from xpnn.kernels.numpy_im2col import Window
-from xpnn.kernels.numpy_memory import scratch
+from xpnn.kernels.numpy_products import column_sums
 from xpnn.parallel import get_num_threads, share
 
 __all__ = ["accepts", "convolve", "input_gradient", "weight_gradient"]
@@ -59,8 +61,7 @@ _AT = np.array(
     [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]],
     np.float32,
 )
-_LANES = 16  # channels at a time
-_TILES = 64  # a block: with 64 channels 36 * 64 * (64 + 64) numbers, 1.2 MB
+_BLOCK = 3 << 17  # numbers of transformed tiles that stay in a core's second-level cache
 _SHARED = 1 << 20  # multiplications from which a second thread pays
 
 
@@ -80,7 +81,7 @@ def _between(matrix: Array) -> Any:
         typing: Any, x: Any, down: Any, across: Any, y: Any, y_down: Any, y_across: Any
     ) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            vector = ir.VectorType(ir.FloatType(), _LANES)
+            vector = ir.VectorType(ir.FloatType(), LANES)
             x, down, across, y, y_down, y_across = args
 
             def pointer(base: Any, i: int, down: Any, j: int, across: Any) -> Any:
@@ -94,7 +95,7 @@ def _between(matrix: Array) -> Any:
                     if factor == 0:
                         continue
                     if abs(factor) != 1:
-                        constant = ir.Constant(vector, [factor] * _LANES)
+                        constant = ir.Constant(vector, [factor] * LANES)
                         v = builder.fmul(v, constant, flags=("contract",))
                     if total is None:
                         total = builder.fneg(v) if factor == -1 else v
@@ -128,15 +129,17 @@ _compile = njit(nogil=True, cache=True, error_model="numpy")
 
 
 @_compile
-def _cut(x, top, left, tile):
+def _cut(x, image, top, left, tile):
     """Copy a square of an image into ``tile``, with zeros beyond its edges."""
     for i in range(tile.shape[0]):
         for j in range(tile.shape[1]):
             h, w = top + i, left + j
-            if 0 <= h < x.shape[0] and 0 <= w < x.shape[1]:
-                tile[i, j] = x[h, w]
+            if 0 <= h < x.shape[1] and 0 <= w < x.shape[2]:
+                for k in range(x.shape[3]):
+                    tile[i, j, k] = x[image, h, w, k]
             else:
-                tile[i, j] = 0
+                for k in range(x.shape[3]):
+                    tile[i, j, k] = 0
 
 
 @_compile
@@ -154,17 +157,17 @@ def _take_input(x, first, last, down, across, top, left, v):
             target = to + ((r - first) * across + k) * c * size
             if h >= 0 and w >= 0 and h + _IN <= height and w + _IN <= width:
                 source = where + ((image * height + h) * width + w) * c * size
-                for _ in range(0, c, _LANES):
+                for _ in range(0, c, LANES):
                     _input(source, row, c * size, target, step_row, step)
-                    source += _LANES * size
-                    target += _LANES * size
+                    source += LANES * size
+                    target += LANES * size
             else:
-                _cut(x[image], h, w, tile)
+                _cut(x, image, h, w, tile)
                 source = tile.ctypes.data
-                for _ in range(0, c, _LANES):
+                for _ in range(0, c, LANES):
                     _input(source, _IN * c * size, c * size, target, step_row, step)
-                    source += _LANES * size
-                    target += _LANES * size
+                    source += LANES * size
+                    target += LANES * size
 
 
 @_compile
@@ -183,12 +186,12 @@ def _take_gradient(g, first, last, down, across, v):
             if h + _OUT <= height and w + _OUT <= width:
                 source, source_row = where + ((image * height + h) * width + w) * c * size, row
             else:
-                _cut(g[image], h, w, tile)
+                _cut(g, image, h, w, tile)
                 source, source_row = tile.ctypes.data, _OUT * c * size
-            for _ in range(0, c, _LANES):
+            for _ in range(0, c, LANES):
                 _gradient(source, source_row, c * size, target, step_row, step)
-                source += _LANES * size
-                target += _LANES * size
+                source += LANES * size
+                target += LANES * size
 
 
 @_compile
@@ -209,16 +212,58 @@ def _give_output(m, first, last, down, across, bias, y):
                 target, target_row = to + ((image * height + h) * width + w) * c * size, row
             else:
                 target, target_row = tile.ctypes.data, _OUT * c * size
-            for _ in range(0, c, _LANES):
+            for _ in range(0, c, LANES):
                 _output(source, step_row, step, target, target_row, c * size)
-                source += _LANES * size
-                target += _LANES * size
+                source += LANES * size
+                target += LANES * size
             for i in range(min(_OUT, height - h)):
                 for j in range(min(_OUT, width - w)):
                     if not whole:
-                        y[image, h + i, w + j] = tile[i, j]
+                        for o in range(c):
+                            y[image, h + i, w + j, o] = tile[i, j, o]
                     for o in range(bias.size):
                         y[image, h + i, w + j, o] += bias[o]
+
+
+# -------------------------------------------------------------------------------- blocks
+
+
+@_compile
+def _convolve(x, kernel, bias, y, first, last, step, down, across, top, left):
+    """Convolve the tiles in rows first:last, ``step`` rows at a time."""
+    c, o = x.shape[3], y.shape[3]
+    v = np.empty((_IN, _IN, step * across, c), np.float32)
+    m = np.empty((_IN, _IN, step * across, o), np.float32)
+    for r in range(first, last, step):
+        stop = min(r + step, last)
+        tiles = (stop - r) * across
+        _take_input(x, r, stop, down, across, top, left, v)
+        for k in range(_IN * _IN):
+            multiply(
+                v.ctypes.data + k * v.strides[1], 4 * c, 0, 4,
+                kernel.ctypes.data + k * 4 * c * o, 0, 4 * o, 1, c,
+                m.ctypes.data + k * m.strides[1], 4 * o, tiles, o, 1,
+            )  # fmt: skip
+        _give_output(m, r, stop, down, across, bias, y)
+
+
+@_compile
+def _correlate(g, x, total, first, last, step, down, across, top, left):
+    """Add to ``total`` (36, C, O) what the tiles in rows first:last say of the kernel."""
+    c, o = x.shape[3], g.shape[3]
+    v = np.empty((_IN, _IN, step * across, c), np.float32)
+    m = np.empty((_IN, _IN, step * across, o), np.float32)
+    for r in range(first, last, step):
+        stop = min(r + step, last)
+        tiles = (stop - r) * across
+        _take_input(x, r, stop, down, across, top, left, v)
+        _take_gradient(g, r, stop, down, across, m)
+        for k in range(_IN * _IN):
+            multiply(
+                v.ctypes.data + k * v.strides[1], 4, 0, 4 * c,
+                m.ctypes.data + k * m.strides[1], 0, 4 * o, 1, tiles,
+                total.ctypes.data + k * 4 * c * o, 4 * o, c, o, 0,
+            )  # fmt: skip
 
 
 # ----------------------------------------------------------------------------- convolution
@@ -228,7 +273,7 @@ def accepts(x: Array, weight: Array, y: Array, window: Window) -> bool:
     """Whether it is such a convolution, and tiles do not mostly lie beyond the edges."""
     kh, kw, c, o = weight.shape
     plain = (kh, kw) == (3, 3) and window.stride == window.dilation == (1, 1)
-    if not plain or x.dtype != np.float32 or c % _LANES or o % _LANES:
+    if not plain or x.dtype != np.float32 or c % LANES or o % LANES:
         return False
     if not (x.flags.c_contiguous and y.flags.c_contiguous):  # a group of channels
         return False
@@ -242,11 +287,14 @@ def _tiles(window: Window) -> tuple[int, int]:
     return -(-rows // _OUT), -(-columns // _OUT)
 
 
-def _blocks(n: int, window: Window) -> list[tuple[int, int]]:
-    """Return the first and last row of tiles of each block."""
+def _divided(n: int, window: Window, weight: Array, work: int) -> tuple[list[Any], int]:
+    """Return the rows of tiles of each thread, and how many make a block."""
     down, across = _tiles(window)
-    step = max(_TILES // across, 1)
-    return [(first, min(first + step, n * down)) for first in range(0, n * down, step)]
+    threads = get_num_threads() if work > _SHARED else 1
+    rows = n * down
+    step = max(_BLOCK // (_IN * _IN * sum(weight.shape[2:]) * across), 1)
+    edges = [rows * k // threads for k in range(threads + 1)]
+    return [part for part in pairwise(edges) if part[0] < part[1]], step
 
 
 def _sandwich(matrix: Array, w: Array) -> Array:
@@ -258,21 +306,11 @@ def _sandwich(matrix: Array, w: Array) -> Array:
 
 def convolve(x: Array, weight: Array, bias: Array | None, y: Array, window: Window) -> None:
     """Write the convolution of x with a kernel (3, 3, C, O) into ``y``."""
-    c, o = weight.shape[2:]
-    down, across = _tiles(window)
-    top, left = window.padding[0][0], window.padding[1][0]
-    kernel = _sandwich(_G, weight).reshape(-1, c, o)
+    tiles, (top, left) = _tiles(window), (before for before, _ in window.padding)
+    parts, step = _divided(len(x), window, weight, y.size * weight.shape[2])
+    kernel = _sandwich(_G, weight)
     bias = np.empty(0, np.float32) if bias is None else np.ascontiguousarray(bias)
-
-    def work(block: tuple[int, int]) -> None:
-        tiles = (block[1] - block[0]) * across
-        v = scratch("tiles", (_IN, _IN, tiles, c), x.dtype)
-        m = scratch("products", (_IN, _IN, tiles, o), x.dtype)
-        _take_input(x, *block, down, across, top, left, v)
-        np.matmul(v.reshape(-1, tiles, c), kernel, out=m.reshape(-1, tiles, o))
-        _give_output(m, *block, down, across, bias, y)
-
-    share(work, _blocks(len(x), window), worth=y.size * c > _SHARED)
+    share(lambda part: _convolve(x, kernel, bias, y, *part, step, *tiles, top, left), parts)
 
 
 def input_gradient(g: Array, weight: Array, dx: Array, window: Window) -> None:
@@ -284,30 +322,12 @@ def input_gradient(g: Array, weight: Array, dx: Array, window: Window) -> None:
 def weight_gradient(g: Array, x: Array, weight: Array, window: Window) -> tuple[Array, Array]:
     """Return the gradients of a kernel and of a bias, given that of the outputs."""
     c, o = weight.shape[2:]
-    down, across = _tiles(window)
-    top, left = window.padding[0][0], window.padding[1][0]
-    height = g.shape[1]
-    g_rows = g.reshape(-1, g.shape[2] * o)
-    blocks = _blocks(len(x), window)
-    worth = g.size * c > _SHARED
-    parts = min(get_num_threads(), len(blocks)) if worth else 1
-    totals = np.zeros((parts, _IN * _IN, c, o), x.dtype)
-    bias_totals = np.zeros((parts, g_rows.shape[1]), x.dtype)
+    tiles, (top, left) = _tiles(window), (before for before, _ in window.padding)
+    parts, step = _divided(len(x), window, weight, g.size * c)
+    totals = np.zeros((len(parts), _IN, _IN, c, o), x.dtype)
 
-    def work(k: int) -> None:  # the same blocks in the same order, whichever thread is free
-        part = scratch("weight", totals.shape[1:], x.dtype)
-        for first, last in blocks[k::parts]:
-            tiles = (last - first) * across
-            v = scratch("tiles", (_IN, _IN, tiles, c), x.dtype)
-            m = scratch("products", (_IN, _IN, tiles, o), x.dtype)
-            _take_input(x, first, last, down, across, top, left, v)
-            _take_gradient(g, first, last, down, across, m)
-            transposed = v.reshape(-1, tiles, c).transpose(0, 2, 1)
-            np.matmul(transposed, m.reshape(-1, tiles, o), out=part)
-            np.add(totals[k], part, out=totals[k])
-            start, stop = (r // down * height + min(r % down * _OUT, height) for r in (first, last))
-            bias_totals[k] += np.ones(stop - start, x.dtype) @ g_rows[start:stop]
+    def work(k: int) -> None:
+        _correlate(g, x, totals[k], *parts[k], step, *tiles, top, left)
 
-    share(work, range(parts), worth)
-    dw = _sandwich(_G.T, totals.sum(axis=0).reshape(_IN, _IN, c, o))
-    return dw, bias_totals.sum(axis=0).reshape(-1, o).sum(axis=0)
+    share(work, range(len(parts)))
+    return _sandwich(_G.T, totals.sum(axis=0)), column_sums(g.reshape(-1, o))

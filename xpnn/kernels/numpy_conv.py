@@ -104,10 +104,10 @@ def conv2d_vjp(
 
 def _way(source: Array, weight: Array, target: Array, window: Window) -> Any:
     """Return the module that has the fastest way from one array of images to another."""
-    if fast.is_on():
-        winograd = fast.compiled("xpnn.kernels.numba_winograd")
-        if winograd.accepts(source, weight, target, window):
-            return winograd
+    for name in ("numba_winograd", "numba_direct") if fast.is_on() else ():
+        way = fast.compiled(f"xpnn.kernels.{name}")
+        if way.accepts(source, weight, target, window):
+            return way
     return numpy_im2col
 
 
