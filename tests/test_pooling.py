@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any, NamedTuple
 
 import array_api_compat.numpy as numpy_namespace
@@ -15,9 +16,13 @@ from xpnn import backend, check_grad, parallel
 from xpnn.autograd.record import apply
 from xpnn.autograd.transforms import vjp
 from xpnn.errors import ConfigError, ShapeError
-from xpnn.kernels import numpy_pool
+from xpnn.kernels import fast, numpy_pool
 from xpnn.primitives.pooling import avg_pool2d, max_pool2d, pool_shape
 
+needs_numba = pytest.mark.skipif(
+    importlib.util.find_spec("numba") is None, reason="numba is not installed"
+)
+NUMBA = importlib.util.find_spec("numba") is not None
 KERNELS = {p: p._find_overlay(numpy_pool) for p in (max_pool2d, avg_pool2d)}
 
 
@@ -213,10 +218,10 @@ def geometries(draw: st.DrawFn) -> Case:
     )
 
 
-@given(geometries(), st.sampled_from([1 << 17, 1]), st.sampled_from([0, 1 << 40]))
+@given(geometries(), st.sampled_from([1 << 17, 1]), st.sampled_from([0, 1 << 40]), st.booleans())
 @over_pools
 def test_kernel_equals_standard(
-    primitive: Any, extra: Any, case: Case, block: int, shared: int
+    primitive: Any, extra: Any, case: Case, block: int, shared: int, compiled: bool
 ) -> None:
     static = case.static | extra
     kernel = KERNELS[primitive]
@@ -227,7 +232,7 @@ def test_kernel_equals_standard(
     x, g = with_ties(case)
     x.flags.writeable = g.flags.writeable = False
     found = []
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, fast.use(compiled and NUMBA):
         patch.setattr(numpy_pool, "_BLOCK", block)
         patch.setattr(numpy_pool, "_SHARED", shared)
         patch.setattr(parallel, "_chosen", 2)
@@ -247,6 +252,27 @@ def test_views(primitive: Any, extra: Any, version: str) -> None:
     view = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 3, 1)), 1, 3)
     found = gradient(primitive, static, view, np.broadcast_to(np.ones(()), g.shape))
     assert_close(found, expected, 1e-13, 1e-13)
+
+
+@needs_numba
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("pool", [(2, 2), (1, 3), (3, 2)])
+def test_compiled_tiles_are_numpys(pool: Any, dtype: str) -> None:
+    """With ties, infinities and what is not a number."""
+    rng = np.random.default_rng(0)
+    n, h, w, c = 2, 3, 4, 21
+    x = rng.integers(-2, 3, (n, h * pool[0], w * pool[1], c)).astype(dtype)
+    x[rng.random(x.shape) < 0.05] = np.nan
+    x[rng.random(x.shape) < 0.05] = -np.inf
+    g = rng.standard_normal((n, h, w, c)).astype(dtype)
+    static: Any = {"pool": pool, "stride": pool, "padding": ((0, 0), (0, 0))}
+    found = []
+    for compiled in (False, True):
+        with fast.use(compiled):
+            y = numpy_pool.max_pool2d(np, x, **static, ceil_mode=False)
+            found += [y, *numpy_pool.max_pool2d_vjp(np, g, [True], y, x, **static)]
+    assert np.array_equal(found[0], found[2], equal_nan=True)
+    assert np.array_equal(found[1], found[3], equal_nan=True)
 
 
 # ----------------------------------------------------------------------------- everywhere

@@ -6,10 +6,19 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.kernels.fast import sweep
 from xpnn.kernels.numpy_memory import empty, scratch
 from xpnn.kernels.numpy_parts import elementwise, keep, over_parts
 
-__all__ = ["relu", "relu_accepts", "relu_vjp", "softmax", "softmax_accepts", "softmax_vjp"]
+__all__ = [
+    "keep_positive",
+    "relu",
+    "relu_accepts",
+    "relu_vjp",
+    "softmax",
+    "softmax_accepts",
+    "softmax_vjp",
+]
 
 Array = Any
 
@@ -27,10 +36,13 @@ def _rectify(x: Array, y: Array) -> None:
 
 
 def relu_vjp(xp: Any, g: Array, needs: list[bool], y: Array) -> tuple[Array]:
-    return (elementwise(_pass, g, y),)
+    f = keep_positive if g.dtype.char in "fd" and g.dtype == y.dtype else keep_positive.plain
+    return (elementwise(f, g, y),)
 
 
-def _pass(g: Array, y: Array, dx: Array) -> None:
+@sweep
+def keep_positive(g: Array, y: Array, dx: Array) -> None:
+    """Write g where y is positive, and 0 elsewhere."""
     above = np.greater(y, 0, out=scratch("above", y.shape, np.bool_))
     keep(g, above, dx)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.kernels.fast import sweep
 from xpnn.kernels.numpy_blocks import Pair, Pairs, clipped
 from xpnn.kernels.numpy_memory import empty, scratch
 from xpnn.parallel import share
@@ -19,6 +20,8 @@ __all__ = [
     "max_pool2d",
     "max_pool2d_accepts",
     "max_pool2d_vjp",
+    "tile_gradients",
+    "tile_maxima",
 ]
 
 Array = Any
@@ -140,10 +143,45 @@ def _forward(
     return y
 
 
+@sweep
+def tile_maxima(x: Array, y: Array) -> None:
+    """Write the maxima of the tiles of x of which y has one each."""
+    tiles = _tiled(x, y)
+    np.copyto(y, tiles[0])
+    for tile in tiles[1:]:
+        np.maximum(y, tile, out=y)
+
+
+@sweep
+def tile_gradients(x: Array, y: Array, g: Array, dx: Array) -> None:
+    """Write g to where the maximum of each tile is first met, and 0 elsewhere."""
+    free = scratch("free", y.shape, np.bool_)  # tiles that have not met their maximum
+    free[...] = True
+    miss = scratch("miss", y.shape, np.bool_)
+    hit = scratch("hit", y.shape, np.bool_)
+    for seen, to in zip(_tiled(x, y), _tiled(dx, y), strict=True):
+        np.less(seen, y, out=miss)  # not "equal": so that what is not a number hits
+        np.greater(free, miss, out=hit)
+        np.logical_and(free, miss, out=free)
+        np.multiply(g, hit, out=to)
+
+
+def _tiled(x: Array, y: Array) -> list[Array]:
+    """Return a view of x for each place within a tile."""
+    down, across = x.shape[1] // y.shape[1], x.shape[2] // y.shape[2]
+    return [x[:, i::down, j::across] for i in range(down) for j in range(across)]
+
+
 def max_pool2d(
     xp: Any, x: Array, *, pool: Pair, stride: Pair, padding: Pairs, ceil_mode: bool
 ) -> Array:
     outputs = _outputs(x, pool, stride, padding, ceil_mode)
+    if _tiles(x.shape, outputs, pool, stride, padding):
+        x = np.ascontiguousarray(x)
+        y = empty((x.shape[0], *outputs, x.shape[3]), x.dtype)
+        f = _swept(tile_maxima, x)
+        _each(x.shape, lambda images: f(x[images], y[images]))
+        return y
     return _forward(np.maximum, x, outputs, pool, stride, padding, -np.inf)
 
 
@@ -158,34 +196,38 @@ def max_pool2d_vjp(
     padding: Pairs,
 ) -> tuple[Array]:
     outputs = y.shape[1:3]
-    taps = _taps(x.shape, outputs, pool, stride, padding)
-    tiles = _tiles(x.shape, outputs, pool, stride, padding)
     dx = empty(x.shape, x.dtype)
+    if _tiles(x.shape, outputs, pool, stride, padding):
+        x, y, g = (np.ascontiguousarray(a) for a in (x, y, g))
+        f = _swept(tile_gradients, x)
+        _each(x.shape, lambda at: f(x[at], y[at], g[at], dx[at]))
+        return (dx,)
+    taps = _taps(x.shape, outputs, pool, stride, padding)
 
     def work(images: slice) -> None:
         x_block, y_block, g_block, dx_block = x[images], y[images], g[images], dx[images]
-        if not tiles:
-            dx_block[...] = 0
+        dx_block[...] = 0
         free = scratch("free", y_block.shape, np.bool_)  # windows that have not met their maximum
         free[...] = True
         misses = scratch("misses", y_block.shape, np.bool_)
         hits = scratch("hits", y_block.shape, np.bool_)
         for places, seen in taps:
             miss, hit, left = misses[places], hits[places], free[places]
-            # not "equal": so that what is not a number hits
             np.less(x_block[seen], y_block[places], out=miss)
             np.greater(left, miss, out=hit)
             np.logical_and(left, miss, out=left)
+            term = scratch("term", hit.shape, dx.dtype)
+            np.multiply(g_block[places], hit, out=term)
             to = dx_block[seen]
-            if tiles:
-                np.multiply(g_block[places], hit, out=to)
-            else:
-                term = scratch("term", hit.shape, dx.dtype)
-                np.multiply(g_block[places], hit, out=term)
-                np.add(to, term, out=to)
+            np.add(to, term, out=to)
 
     _each(x.shape, work)
     return (dx,)
+
+
+def _swept(f: Any, x: Array) -> Any:
+    """Return the sweep that knows the dtype of an array: half precision is NumPy's alone."""
+    return f if x.dtype.char in "fd" else f.plain
 
 
 def avg_pool2d(

@@ -1,0 +1,14 @@
+"""Compiled sweeps of activation functions."""
+
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+from __future__ import annotations
+
+from numba import njit
+
+__all__ = ["keep_positive"]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def keep_positive(g, y, dx):
+    for i in range(g.size):
+        dx[i] = g[i] if y[i] > 0 else 0
