@@ -23,7 +23,7 @@ __all__ = ["run_program"]
 
 Array = Any
 
-_ENOUGH = 2**26  # elements, 0.2 s or so
+_ENOUGH = 2**24  # elements: 50 ms or so
 
 # What computes the same bits as the functions of NumPy of these names.
 _EXPRESSIONS = {
