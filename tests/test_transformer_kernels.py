@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import xpnn
-from xpnn import Tensor, check_grad, ops
+from xpnn import Tensor, check_grad, kernels, ops
 from xpnn import functional as F
 from xpnn.kernels import fast, numpy_attention, numpy_parts, numpy_products
 from xpnn.primitives import activations, losses, neural, special
@@ -290,6 +290,29 @@ def test_affine_map(lead: list[int], m: int, bias: bool, turned: bool, threads: 
 
 # -------------------------------------------------------------------- element by element, rows
 
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sums_of_gradients(turned: bool, dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    a, b = draw(rng, 9, 9), draw(rng, 9, 9, dtype=dtype)
+    b = b.T if turned else b
+    with cut_up(2):
+        found = numpy_parts.add(a, b)
+    assert np.array_equal(found, a + b)
+    assert found.dtype == (a + b).dtype
+    assert not np.shares_memory(found, a)
+
+
+def test_gradients_are_added_by_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setitem(kernels.sums, np.ndarray, lambda a, b: calls.append(a.shape) or a + b)
+    x = Tensor(np.ones(3), requires_grad=True)
+    ops.sum(x * 2 + x * 3).backward()
+    assert calls == [(3,)]
+    assert np.array_equal(x.grad.data, [5.0] * 3)
+
+
 ELEMENTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "relu": (activations.relu, {}),
     "gelu": (activations.gelu, {}),
@@ -303,16 +326,20 @@ ELEMENTS: dict[str, tuple[Any, dict[str, Any]]] = {
 
 @every_way
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("shape", [(), (0, 3), (7,), (9, 11), (200,)], ids=str)
+@pytest.mark.parametrize("shape", [(9, 11), (5, 5, 2), (200,)], ids=str)
 @pytest.mark.parametrize("name", ELEMENTS)
 def test_activations(name: str, shape: Any, dtype: str, threads: int, compiled: bool) -> None:
     primitive, static = ELEMENTS[name]
     rng = np.random.default_rng(0)
     x, g = (np.asarray(draw(rng, *shape, dtype=dtype) * 3) for _ in range(2))
-    if x.size <= 24 and primitive.elementwise:
-        pytest.skip("a small array is left to the standard version")
     with cut_up(threads, compiled):
         same(primitive, [x.T], static, g.T, [True], TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("shape", [(), (0, 3), (7,), (3, 2)], ids=str)
+def test_relu_of_few(shape: Any) -> None:
+    x, g = (np.asarray(draw(np.random.default_rng(i), *shape)) for i in range(2))
+    same(activations.relu, [x.T], {}, g.T, [True], 0.0)
 
 
 @every_way

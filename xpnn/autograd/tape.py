@@ -16,6 +16,7 @@ from itertools import count
 from typing import Any
 
 from xpnn.errors import GraphError
+from xpnn.kernels import sums
 from xpnn.primitives.base import Primitive, Rule, cast, unbroadcast
 
 __all__ = ["JointNode", "Leaf", "Node", "Slot", "Vertex", "backward", "is_recording", "recording"]
@@ -213,7 +214,8 @@ def _add(a: Any, b: Any) -> Any:
         for i, x in b.items():
             a[i] = a[i] + x if i in a else x
         return a
-    return a + b
+    add = sums.get(type(a))
+    return a + b if add is None else add(a, b)
 
 
 def backward(

@@ -8,9 +8,14 @@ without a kernel works everywhere all the same.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
-__all__ = ["load"]
+__all__ = ["load", "sums"]
+
+# How arrays of a class are added: gradients that arrive at one place are, outside of primitives.
+sums: dict[type, Callable[[Any, Any], Any]] = {}
 
 _MODULES = {
     "array_api_compat.numpy": "xpnn.kernels.numpy",

@@ -9,11 +9,11 @@ from numba import njit
 
 from xpnn.kernels.numba_math import exp, largest, options
 
-__all__ = ["exponentials", "probabilities", "slopes"]
+__all__ = ["probabilities", "slopes", "weights"]
 
 
 @njit(**options)
-def exponentials(s, keep, total, logarithm):
+def weights(s, keep, gain, logarithm):
     zero, one = s.dtype.type(0), s.dtype.type(1)
     for i in range(len(s)):
         row = s[i]
@@ -27,8 +27,10 @@ def exponentials(s, keep, total, logarithm):
             added += e
         if added == 0:
             added = one
-        total[i] = added
         logarithm[i] = math.log(added) + top
+        factor = gain / added
+        for j in range(len(row)):
+            row[j] *= factor
         if keep.size:
             _drop(row, keep[i], row)
 

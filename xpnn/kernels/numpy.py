@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from xpnn import parallel
-from xpnn.kernels import numpy_memory
+from xpnn.kernels import numpy_memory, numpy_parts, sums
 from xpnn.kernels.numpy_activations import (
     relu,
     relu_accepts,
@@ -108,6 +108,9 @@ __all__ = [
     "softmax_cross_entropy_vjp",
     "softmax_vjp",
 ]
+
+
+sums[np.ndarray] = numpy_parts.add
 
 
 def free_memory() -> None:

@@ -23,9 +23,9 @@ __all__ = [
     "attention",
     "attention_accepts",
     "attention_vjp",
-    "exponentials",
     "probabilities",
     "slopes",
+    "weights",
 ]
 
 Array = Any
@@ -73,15 +73,14 @@ def attention(
     v = _for_blas(v, tiles.lead)
     y = _like(tiles.q, v.shape[-1])
     logarithm = np.empty((*tiles.lead, q.shape[-2], 1), q.dtype)
+    factor = q.dtype.type(gain)
 
     def attend(heads: Index) -> None:
         for rows, columns, s, kept_here in tiles.of(heads):
-            total = scratch("total", (*s.shape[:-1], 1), s.dtype)
-            logarithms = scratch("logarithms", total.shape, s.dtype)
-            exponentials(_rows(s), kept_here, total.reshape(-1), logarithms.reshape(-1))
+            logarithms = scratch("logarithms", (*s.shape[:-1], 1), s.dtype)
+            weights(_rows(s), kept_here, factor, logarithms.reshape(-1))
             logarithm[rows] = logarithms
-            part = np.matmul(s, v[columns], out=y[rows])
-            part *= np.divide(gain, total, out=total)
+            np.matmul(s, v[columns], out=y[rows])
 
     parallel.share(attend, tiles.heads, worth=tiles.worth)
     return y.reshape(*lead, *y.shape[-2:]), logarithm.reshape(*lead, q.shape[-2], 1)
@@ -129,9 +128,10 @@ def attention_vjp(
             dropped = scratch("dropped", p.shape, p.dtype) if kept_here.size else p
             logarithms = np.ascontiguousarray(res[rows]).reshape(-1)
             probabilities(_rows(p), kept_here, logarithms, _rows(dropped))
-            gi = np.multiply(g[rows], y[rows], out=scratch("gi", g[rows].shape, g.dtype))
-            lost = gi.sum(axis=-1)
-            np.multiply(g[rows], gain, out=gi)
+            gi = g[rows]
+            lost = np.vecdot(gi, y[rows])
+            if gain != 1.0:
+                gi = np.multiply(gi, gain, out=scratch("gi", gi.shape, gi.dtype))
             if dv is not None:
                 add(dv, columns, dropped, gi)
             if not (needs[0] or needs[1] or needs[3]):
@@ -241,17 +241,18 @@ def _summed(d: Array, shape: tuple[int, ...]) -> Array:
 
 
 @sweep
-def exponentials(s: Array, keep: Array, total: Array, logarithm: Array) -> None:
-    """Write exp(s - top), where it is kept, into s; its sums of rows; log(total) + top."""
+def weights(s: Array, keep: Array, gain: Any, logarithm: Array) -> None:
+    """Make D(P) of the scores S, P = exp(S - logarithm), in place."""
     top = s.max(axis=-1)
     top[top == -math.inf] = 0.0
     with np.errstate(over="ignore"):
         np.subtract(s, top[:, None], out=s)
     np.exp(s, out=s)
-    np.sum(s, axis=-1, out=total)
+    total = s.sum(axis=-1)
     total[total == 0.0] = 1.0  # a row without weights: y = 0, and P = 0 later
     np.log(total, out=logarithm)
     logarithm += top
+    s *= (gain / total)[:, None]
     if keep.size:
         kept(s, keep, s)
 

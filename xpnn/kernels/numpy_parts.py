@@ -10,7 +10,7 @@ import numpy as np
 from xpnn import parallel
 from xpnn.kernels.numpy_memory import empty, scratch
 
-__all__ = ["elementwise", "is_large", "keep", "over_parts", "parts"]
+__all__ = ["add", "elementwise", "is_large", "keep", "over_parts", "parts"]
 
 Array = Any
 
@@ -47,6 +47,14 @@ def elementwise(f: Callable[..., Any], *xs: Array) -> Array:
     flat = [x.reshape(-1) for x in (*xs, y)]
     over_parts(lambda at: f(*(x[at] for x in flat)), y.size)
     return y
+
+
+def add(a: Array, b: Array) -> Array:
+    """Return ``a + b``, on all threads if they are large."""
+    alike = type(b) is np.ndarray and a.shape == b.shape and a.dtype == b.dtype
+    if not is_large(a) or not alike or not a.flags.c_contiguous or not b.flags.c_contiguous:
+        return a + b
+    return elementwise(np.add, a, b)
 
 
 def keep(x: Array, mask: Array, out: Array) -> None:

@@ -42,9 +42,7 @@ def product(a: Array, b: Array, out: Array | None = None, plus: Array | None = N
                 np.matmul(a, b, out=out)
         return out if plus is None else np.add(out, plus, out=out)
     if n >= m:
-        step = _step(n, threads)
-        if plus is not None:
-            step = min(step, max(_IN_CACHE // m // _ROWS, 1) * _ROWS)
+        step = _step(n, threads if plus is None else threads * -(-n * m // (threads * _IN_CACHE)))
 
         def rows(i: int) -> None:
             part = np.matmul(a[i : i + step], b, out=out[i : i + step])
@@ -64,8 +62,8 @@ def product(a: Array, b: Array, out: Array | None = None, plus: Array | None = N
     return out
 
 
-def _step(n: int, threads: int) -> int:
-    return -(-n // (threads * _ROWS)) * _ROWS
+def _step(n: int, parts: int) -> int:
+    return -(-n // (parts * _ROWS)) * _ROWS
 
 
 def column_sums(x: Array) -> Array:
