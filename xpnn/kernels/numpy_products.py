@@ -18,7 +18,7 @@ Array = Any
 _ALONE = 1 << 18  # multiplications up to which BLAS uses one thread anyway
 _SHARED = 1 << 25  # from which a part for each thread pays for waking it
 _PIECE = _SHARED // 4  # for the products of a stack
-_ROWS = 48  # a multiple of the rows that the inner loops of BLAS take at a time
+_ROWS = 16  # a multiple of the rows that the inner loops of BLAS take at a time
 _IN_CACHE = 1 << 18  # elements of a product to which a vector is added while a cache holds them
 
 
