@@ -71,8 +71,8 @@ def lenet5(problem: Problem) -> Any:
     """Prepare the products of LeNet-5."""
     (n, side, *_), w = problem.x.shape, problem.weights
     convs = [
-        _conv(n * side**2, w[0], first=True),
-        _conv(n * (side // 2 - 4) ** 2, w[2]),
+        _conv(n * (side - 4) ** 2, w[0], first=True),
+        _conv(n * ((side - 4) // 2 - 4) ** 2, w[2]),
     ]
     return _products(convs + _dense(n, w[4:]))
 

@@ -90,8 +90,8 @@ def _pool(x: Any) -> Any:
 
 def lenet5_logits(w: Any, x: Any) -> Any:
     """Return the logits of LeNet-5."""
-    x = _pool(jax.nn.relu(_conv(x, w[0], "SAME") + w[1]))
-    x = _pool(jax.nn.relu(_conv(x, w[2], "VALID") + w[3]))
+    for i in (0, 2):
+        x = _pool(jax.nn.relu(_conv(x, w[i], "VALID") + w[i + 1]))
     return mlp_logits(w[4:], x.reshape(x.shape[0], -1))
 
 

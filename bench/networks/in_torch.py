@@ -116,10 +116,9 @@ def lenet5_model(problem: Problem) -> Any:
     """Return LeNet-5."""
     w = problem.weights
     return nn.Sequential(
-        _conv(w[0], w[1], padding=2), nn.ReLU(), nn.MaxPool2d(2),
+        _conv(w[0], w[1]), nn.ReLU(), nn.MaxPool2d(2),
         _conv(w[2], w[3]), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-        _flat(w[4], w[5], w[2].shape[-1]), nn.ReLU(),
-        _linear(w[6], w[7]), nn.ReLU(), _linear(w[8], w[9]),
+        _flat(w[4], w[5], w[2].shape[-1]), nn.ReLU(), _linear(w[6], w[7]),
     )  # fmt: skip
 
 

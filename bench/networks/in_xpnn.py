@@ -70,16 +70,15 @@ def mlp(problem: Problem) -> Any:
 
 def lenet5_model(problem: Problem) -> Any:
     """Return LeNet-5."""
-    first, second = (problem.weights[i].shape[-1] for i in (0, 2))
+    first, second, hidden = (problem.weights[i].shape[-1] for i in (0, 2, 4))
     model = xpnn.Sequential(
         [
-            layers.Conv2D(first, 5, padding=2, activation="relu"),
+            layers.Conv2D(first, 5, activation="relu"),
             layers.MaxPool2D(2),
             layers.Conv2D(second, 5, activation="relu"),
             layers.MaxPool2D(2),
             layers.Flatten(),
-            layers.Dense(120, activation="relu"),
-            layers.Dense(84, activation="relu"),
+            layers.Dense(hidden, activation="relu"),
             layers.Dense(CLASSES),
         ]
     )

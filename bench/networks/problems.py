@@ -46,13 +46,15 @@ def mlp(batch: int = 500, sizes: Sequence[int] = (784, 500, 500, 10)) -> Problem
     return Problem(draw.normal(batch, sizes[0]), draw.labels(batch, sizes[-1]), list(weights))
 
 
-def lenet5(batch: int = 128, side: int = 28, filters: Sequence[int] = (6, 16)) -> Problem:
-    """Return LeNet-5: 5 x 5 convolutions (the first padded), 2 x 2 maxima, 120, 84, 10; ReLUs."""
+def lenet5(
+    batch: int = 128, side: int = 28, filters: Sequence[int] = (20, 50), hidden: int = 500
+) -> Problem:
+    """Return LeNet-5 as the tutorials have it: 5 x 5 convolutions, 2 x 2 maxima; with ReLUs."""
     draw, (first, second) = Draw(), filters
-    inner = (side // 2 - 4) // 2
+    inner = ((side - 4) // 2 - 4) // 2
     weights = [
         *draw.conv(5, 1, first), *draw.conv(5, first, second),
-        *draw.dense(inner * inner * second, 120), *draw.dense(120, 84), *draw.dense(84, CLASSES),
+        *draw.dense(inner * inner * second, hidden), *draw.dense(hidden, CLASSES),
     ]  # fmt: skip
     return Problem(draw.normal(batch, side, side, 1), draw.labels(batch), weights)
 
