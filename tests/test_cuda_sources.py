@@ -33,6 +33,8 @@ def kernel_sources() -> Iterator[tuple[str, str]]:
     """Return name and CUDA source of everything that the modules of xpnn.kernels list."""
     package = xpnn.kernels
     for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if info.name.startswith("xpnn.kernels.numba_"):  # needs numba, and is for the CPU
+            continue
         listed: Any = getattr(importlib.import_module(info.name), "sources", dict)
         for name, source in listed().items():
             yield f"{info.name.removeprefix('xpnn.kernels.')}.{name}", source
