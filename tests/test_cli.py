@@ -240,7 +240,7 @@ def test_help_is_there(arguments: list[str], capsys: Any) -> None:
         (["mlp", "--set", "hidden=ten"], "'hidden' must be a whole number, got 'ten'. Its defau"),
         (["mlp", "--set", "hidden"], "expected a setting as name=value, got 'hidden'"),
         (["mlp", "--set", "hidden=0"], "must be at least 1, got 0"),
-        (["mlp", "--set", "patience=-1"], "'patience' must not be negative"),
+        (["mlp", "--set", "patience=-1"], "'patience' must be a whole number >= 0, got -1"),
         (["mlp", "--data", "cifar"], "no data is called 'cifar'; there are digits, mnist, fashi"),
         (["mlp", "--data", "no.npz"], "there is no file 'no.npz'"),
         (["mlp", "--data", "bad.npz"], "bad.npz: this is no .npz file"),
