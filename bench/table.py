@@ -23,7 +23,7 @@ WIDEST = 12  # columns
 BOUNDS: dict[str, str] = dict.fromkeys([t.row for t in (*TARGETS, MEAN, MEMORY)], "") | {
     "tiny MLP": "Python: two thirds of the step are calls; the products are 0.01 ms",
     "MLP": "products, two thirds; waking threads; Adam",
-    "LeNet-5": "columns, and products of few features, in NumPy; the second convolution's gradients",
+    "LeNet-5": "columns and products of few features, in NumPy; gradients of the second layer",
     "conv-BN stack": "products of 32 columns, in NumPy; passes over the memory",
     "3 x 3 convolutions": "products, in NumPy; transforms of tiles",
     "LSTM, GRU": "products, whose weight BLAS packs at every step",
