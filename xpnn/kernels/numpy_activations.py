@@ -8,7 +8,7 @@ import numpy as np
 
 from xpnn.kernels.fast import sweep
 from xpnn.kernels.numpy_memory import empty, scratch
-from xpnn.kernels.numpy_parts import elementwise, keep, over_parts
+from xpnn.kernels.numpy_parts import elementwise, is_large, keep, over_parts
 
 __all__ = [
     "keep_positive",
@@ -28,7 +28,7 @@ def relu_accepts(x: Array) -> bool:
 
 
 def relu(xp: Any, x: Array) -> Array:
-    return elementwise(_rectify, x)
+    return elementwise(_rectify, x) if is_large(x) else np.maximum(x, 0)
 
 
 def _rectify(x: Array, y: Array) -> None:
@@ -36,6 +36,8 @@ def _rectify(x: Array, y: Array) -> None:
 
 
 def relu_vjp(xp: Any, g: Array, needs: list[bool], y: Array) -> tuple[Array]:
+    if not is_large(y):
+        return (np.where(y > 0, g, g.dtype.type(0)),)
     f = keep_positive if g.dtype.char in "fd" and g.dtype == y.dtype else keep_positive.plain
     return (elementwise(f, g, y),)
 
