@@ -353,7 +353,7 @@ def test_a_run_that_broke_off_ends_as_if_it_had_not(
 
     whole = train("a")
     for step in (4, 76, 78):  # before the first checkpoint, and twice after the same
-        monkeypatch.setattr(run._Watch, "on_step_end", crashing(step))
+        monkeypatch.setattr(run._Asked, "on_step_end", crashing(step))
         with pytest.raises(OSError, match="the power failed"):
             train("b", resume=True)
     monkeypatch.undo()
@@ -452,7 +452,7 @@ def test_pretraining_comes_first_and_not_again_after_a_crash(
             raise OSError
 
     with monkeypatch.context() as patch:
-        patch.setattr(run._Watch, "on_step_end", crash)
+        patch.setattr(run._Asked, "on_step_end", crash)
         with pytest.raises(OSError):  # noqa: PT011
             zoo.train("pretrained", out=tmp_path / "b", **options)
     zoo.train("pretrained", out=tmp_path / "b", resume=True, **options)

@@ -127,7 +127,7 @@ def test_a_run_that_was_interrupted_replaces_all_results(
     drawn.append("confusion")
     line = ["train", "mlp", *SMALL, "--out", "a"]
     assert main([*line, "--seed", "1"]) == 0
-    monkeypatch.setattr(run._Watch, "on_step_end", interrupting(30))
+    monkeypatch.setattr(run._Asked, "on_step_end", interrupting(30))
     capsys.readouterr()
     assert main(line) == 130
     out = capsys.readouterr().out
@@ -143,7 +143,7 @@ def test_a_run_that_was_interrupted_after_a_step_is_written_down(monkeypatch: An
     line = ["train", "mlp", *SMALL, "--checkpoint-every", "20", "--out"]
     assert main([*line, "a"]) == 0
     with monkeypatch.context() as patch:
-        patch.setattr(run._Watch, "on_epoch_end", interrupting(26))
+        patch.setattr(run._Asked, "on_epoch_end", interrupting(26))
         assert main([*line, "b"]) == 130
     assert "checkpoint-00000026.safetensors" in contents("b")
     assert main([*line, "b", "--resume"]) == 0
@@ -151,8 +151,12 @@ def test_a_run_that_was_interrupted_after_a_step_is_written_down(monkeypatch: An
 
 
 def test_pretraining_that_was_interrupted_writes_nothing(monkeypatch: Any, capsys: Any) -> None:
+    class Press(Callback):
+        on_step_end = interrupting(3)
+
     line = ["train", "rbm", *SMALL, "--checkpoint-every", "20", "--out", "a"]
-    monkeypatch.setattr(run._Watch, "on_step_end", interrupting(3))
+    whole = run.pretrain
+    monkeypatch.setattr(run, "pretrain", lambda *x, **o: whole(*x, **o, callbacks=[Press()]))
     assert main(line) == 130
     out = capsys.readouterr().out
     assert "interrupted after" in out

@@ -213,7 +213,8 @@ def _networks(options: argparse.Namespace) -> int:
 def _devices(options: argparse.Namespace) -> int:
     kernels = "compiled kernels" if fast.is_on() else "pip install 'xpnn[fast]' compiles kernels"
     for name in backend.available_devices():
-        more = f", {xpnn.get_num_threads()} threads; {kernels}" if name == "cpu" else ""
+        n = xpnn.get_num_threads()
+        more = f", {n} thread{'s' * (n != 1)}; {kernels}" if name == "cpu" else ""
         print(f"{name:20} works{more}")
     for name, library in LIBRARIES.items():
         if reason := library.status():

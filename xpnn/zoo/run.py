@@ -66,16 +66,11 @@ class Outcome:
     note: str = ""
 
 
-class _Watch(Callback):
-    """Notes how far a run came, and in its checkpoints what was asked for."""
-
-    steps, interrupted = 0, False
+class _Asked(Callback):
+    """Keeps in the checkpoints what was asked for, and refuses those of another run."""
 
     def __init__(self, **asked: Any) -> None:
         self.asked = {name: list(x) if isinstance(x, tuple) else x for name, x in asked.items()}
-
-    def on_train_end(self, run: Any) -> None:
-        self.steps, self.interrupted = run.step, run.interrupted
 
     def state_dict(self) -> dict[str, Any]:
         return self.asked
@@ -176,7 +171,7 @@ def train(
 
     own, greedy, patience = _apart(recipe, settings)
     data = recipe.dataset if data is None else data
-    asked = _Watch(
+    asked = _Asked(
         network=name, data=data, seed=seed, dtype=backend.get_dtype().name,
         **{**recipe.settings, **settings},
     )  # fmt: skip
@@ -203,9 +198,8 @@ def train(
     resumes = resume and folder is not None and bool(checkpoints_in(folder))
     if greedy is not None and not resumes:  # a checkpoint has the weights of after it
         _build(model, splits.train[0], batch_size)
-        watch = _Watch()
-        pretrain(model, splits.train[0], **greedy, callbacks=[watch], verbose=verbose)
-        found.interrupted = watch.interrupted
+        histories = pretrain(model, splits.train[0], **greedy, verbose=verbose)
+        found.interrupted = any(history.interrupted for history in histories.values())
     if not found.interrupted:
         found.history = model.fit(
             *splits.train,
@@ -216,7 +210,8 @@ def train(
             resume=folder if resume else None,
             verbose=verbose,
         )
-        found.steps, found.interrupted = asked.steps, asked.interrupted
+        found.interrupted = found.history.interrupted
+        found.steps = (found.history.steps or [0])[-1] or 0
         found.best_epoch = _best(found.history, recipe.monitor)
     found.seconds = time.perf_counter() - begin
     if not found.interrupted:
