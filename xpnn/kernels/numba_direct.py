@@ -28,12 +28,21 @@ _compile = njit(nogil=True, cache=True, error_model="numpy")
 
 
 @_compile
-def _copy(x, image, around, top, left):
-    """Copy an image into the middle of ``around``, as far as it goes."""
+def _seen_at(x, image, around, top, left):
+    """Return where an image with zeros around lies, and the bytes from row to row of it.
+
+    It is copied into the middle of ``around``, as far as it goes; one that needs no zeros (``top``
+    is -1) stays where it is.
+    """
+    c = x.shape[3]
+    if top < 0:
+        pitch = 4 * x.shape[2] * c
+        return x.ctypes.data + image * x.shape[1] * pitch, pitch
     for h in range(min(x.shape[1], around.shape[0] - top)):
         for w in range(min(x.shape[2], around.shape[1] - left)):
-            for k in range(x.shape[3]):
+            for k in range(c):
                 around[top + h, left + w, k] = x[image, h, w, k]
+    return around.ctypes.data, 4 * around.shape[1] * c
 
 
 @_compile
@@ -43,14 +52,9 @@ def _forward(x, weight, bias, y, first, last, size, stride, top, left, o):
     rows, columns, c = y.shape[1], y.shape[2], x.shape[3]
     around = np.zeros((size[0], size[1], c), np.float32)
     sums = np.empty((rows, columns, wide), np.float32)
-    pitch, step, out = 4 * size[1] * c, 4 * stride[1] * c, 4 * wide
+    step, out = 4 * stride[1] * c, 4 * wide
     for n in range(first, last):
-        if top < 0:  # no zeros are needed
-            source = x.ctypes.data + n * 4 * x.shape[1] * x.shape[2] * c
-            pitch = 4 * x.shape[2] * c
-        else:
-            _copy(x, n, around, top, left)
-            source = around.ctypes.data
+        source, pitch = _seen_at(x, n, around, top, left)
         for i in range(kh):  # a row of the kernel at a time, which stays in the nearest cache
             for h in range(rows):
                 multiply(
@@ -73,14 +77,9 @@ def _weight_gradient(x, g, total, sums, first, last, size, stride, top, left):
     rows, columns, o, c = g.shape[1], g.shape[2], g.shape[3], x.shape[3]
     around = np.zeros((size[0], size[1], c), np.float32)
     padded = np.zeros((rows, columns, wide), np.float32)
-    pitch, step, out = 4 * size[1] * c, 4 * stride[1] * c, 4 * wide
+    step, out = 4 * stride[1] * c, 4 * wide
     for n in range(first, last):
-        if top < 0:
-            source = x.ctypes.data + n * 4 * x.shape[1] * x.shape[2] * c
-            pitch = 4 * x.shape[2] * c
-        else:
-            _copy(x, n, around, top, left)
-            source = around.ctypes.data
+        source, pitch = _seen_at(x, n, around, top, left)
         for h in range(rows):
             for w in range(columns):
                 for k in range(o):

@@ -18,7 +18,7 @@ from xpnn.callbacks import Callback
 from xpnn.callbacks.checkpoint import checkpoints_in
 from xpnn.errors import ConfigError, DataError
 
-__all__ = ["newest", "read", "write"]
+__all__ = ["changes", "newest", "read", "write"]
 
 _FORMAT = 1
 
@@ -131,14 +131,18 @@ def _together(value: Any, arrays: Mapping[str, Any]) -> Any:
     return {key: _together(x, arrays) for key, x in value.items()}
 
 
-def _compare(run: Any, path: Path, saved: Mapping[str, Any]) -> None:
-    """Refuse a run that is not the one of the checkpoint."""
-    then, now = saved["fingerprint"], run.fingerprint
-    wrong = [
+def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return in words which values are others than before."""
+    return [
         f"{name} was {then.get(name)!r} and is {now.get(name)!r}"
         for name in sorted(then.keys() | now.keys())
         if then.get(name) != now.get(name)
     ]
+
+
+def _compare(run: Any, path: Path, saved: Mapping[str, Any]) -> None:
+    """Refuse a run that is not the one of the checkpoint."""
+    wrong = changes(saved["fingerprint"], run.fingerprint)
     mine, its = set(_named(run.callbacks)), set(saved["state"]["callbacks"])
     if mine != its:
         wrong.append(f"callbacks were {_listed(its)} and are {_listed(mine)}")

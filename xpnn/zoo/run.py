@@ -17,6 +17,7 @@ from xpnn.data import Batch, Batches
 from xpnn.errors import ConfigError, MissingLibraryError
 from xpnn.optim.config import whole
 from xpnn.training import History
+from xpnn.training.checkpoints import changes
 from xpnn.training.pretraining import pretrain
 from xpnn.zoo.data import Splits
 from xpnn.zoo.files import Files, checked
@@ -76,12 +77,7 @@ class _Asked(Callback):
         return self.asked
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        wrong = [
-            f"{name} was {state.get(name)!r} and is {self.asked.get(name)!r}"
-            for name in sorted(state.keys() | self.asked.keys())
-            if state.get(name) != self.asked.get(name)
-        ]
-        if wrong:
+        if wrong := changes(state, self.asked):
             msg = (
                 f"the checkpoints are of another run: {'; '.join(wrong)}. Resume with what the run"
                 " was started with, or start anew in another folder."
