@@ -3,8 +3,8 @@ r"""Small matrix products inside compiled code, with any steps between what is m
 .. math:: C_{ro} \mathrel{+}= \sum_{s, t} A(r, s, t)\, B_{sto}
 
 A is looked up at ``a + r * a_row + s * a_outer + t * a_inner``: windows of images, as they lie, are
-such an A. The rows of B and C are contiguous, and a multiple of 16 numbers long. Four rows by up to
-64 columns of C stay in registers while s and t run.
+such an A. The rows of B and C are contiguous, and a multiple of 16 numbers long. Four rows by 16
+columns of C stay in registers while s and t run; by up to 64, where registers are as wide.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -22,6 +22,8 @@ __all__ = ["LANES", "multiply"]
 LANES = 16
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _BYTES = 4 * LANES
+# With 16 registers of 8 numbers, four rows by 32 columns are already too many.
+_VECTORS = 4 if binding.get_host_cpu_features().get("avx512f") else 1
 
 
 def _tile(rows: int, vectors: int) -> Any:
@@ -100,8 +102,8 @@ def multiply(
 
     Addresses and steps are in bytes; ``columns`` is a multiple of 16.
     """
-    for first in range(0, columns, 4 * LANES):
-        vectors = min((columns - first) // LANES, 4)
+    for first in range(0, columns, _VECTORS * LANES):
+        vectors = min((columns - first) // LANES, _VECTORS)
         b_part, c_part, a_part = b + 4 * first, c + 4 * first, a
         r = 0
         while r < rows:
