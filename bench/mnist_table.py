@@ -51,7 +51,9 @@ ELSEWHERE = {
         "[yadll](https://github.com/pchavanne/yadll), tutorial: dropout 0.4 and 0.2, 466 epochs",
     ),
     "mlp_dropconnect": Elsewhere(
-        "1.20", "Wan et al. 2013: two layers of 800, a mask an example, mean of five"
+        "1.20",
+        "[Wan et al. 2013](https://proceedings.mlr.press/v28/wan13.html): two layers of 800, a mask"
+        " an example, mean of five",
     ),
     "lenet5": Elsewhere("0.91 to 0.93", f"{_TUTORIALS}: tanh, 200 epochs; by machine"),
     "stacked_denoising_autoencoder": Elsewhere(

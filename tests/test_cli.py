@@ -82,6 +82,12 @@ def test_all_that_can_be_said_is_heard(capsys: Any) -> None:
     assert again.split("test accuracy")[1] == out.split("test accuracy")[1]
 
 
+def test_a_terminal_that_cannot_show_a_name_shows_the_report(monkeypatch: Any) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    out, err = process("train", "logistic_regression", "--epochs", "1", "--out", "é").communicate()
+    assert (err, "in \\xe9: model.safetensors" in out) == ("", True)
+
+
 def test_quiet_is_the_report_alone(capsys: Any) -> None:
     assert main(["train", "logistic_regression", "--epochs", "1", "-q"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -163,6 +169,22 @@ def test_pictures_are_named(capsys: Any, monkeypatch: Any) -> None:
     assert {path.name for path in Path("a").glob("*.png")} == {
         "curves.png", "confusion.png", "filters.png",
     }  # fmt: skip
+
+
+@pytest.mark.extras
+@pytest.mark.parametrize("name", ["vae", "wgan_gp", "autoencoder", "deep_belief_network"])
+@pytest.mark.parametrize("shape", [(12,), (6, 6, 2)])
+def test_no_pictures_of_what_is_no_image(
+    name: str, shape: tuple[int, ...], capsys: Any, monkeypatch: Any
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(run, "draw", DRAW)
+    np.savez("my.npz", x=np.random.default_rng(0).random((40, *shape)), y=np.arange(40) % 2)
+    assert main(["train", name, "--data", "my.npz", "--epochs", "1", "-q", "--out", "a"]) == 0
+    assert (
+        "in a: model.safetensors, history.json, history.csv, curves.png" in capsys.readouterr().out
+    )
+    assert not {"filters", "reconstructions", "samples"} & {p.stem for p in Path("a").glob("*.png")}
 
 
 def test_without_matplotlib_a_line_says_so(capsys: Any, monkeypatch: Any) -> None:
@@ -297,6 +319,11 @@ def test_a_run_that_fails_on_the_way_has_exit_status_1(capsys: Any, monkeypatch:
 
     def full(*args: Any, **options: Any) -> None:
         raise OSError(28, "No space left on device", "runs/mlp/model.safetensors")
+
+    assert main(["train", "mlp", "--set", "hidden=99999999999999"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("xpnn: out of memory. Unable to allocate")
+    assert len(err.splitlines()) == 1
 
     monkeypatch.setattr(zoo, "train", full)
     assert main(["train", "mlp"]) == 1

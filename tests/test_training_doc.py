@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -55,6 +56,21 @@ def test_the_commands_run(command: str, tmp_path: Path, monkeypatch: pytest.Monk
     program, *arguments = shlex.split(command)
     assert program == "xpnn"
     assert main(arguments) == 0
+
+
+def test_they_run_one_after_the_other() -> None:
+    """No program gives another meaning to a name of the first, which all the others use."""
+
+    def bound(program: str) -> set[str]:
+        nodes = ast.parse(program).body
+        names = {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        assigned = [node for node in nodes if isinstance(node, ast.Assign)]
+        stored = [n for node in assigned for n in ast.walk(node) if isinstance(n, ast.Name)]
+        return names | {n.id for n in stored if isinstance(n.ctx, ast.Store)}
+
+    assert bound(START) == {"x", "y", "x_test", "y_test", "network"}
+    for program in PROGRAMS:
+        assert not bound(START) & bound(program), program
 
 
 def test_it_is_a_page_of_programs() -> None:

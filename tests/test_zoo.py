@@ -98,6 +98,8 @@ def test_recurrent_networks_read_sequences_and_rows(name: str) -> None:
 def test_a_classifier_refuses_data_without_classes(name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name}: it tells classes apart, and the data has no"):
         zoo.get(name).build((8, 8), None)
+    with pytest.raises(ConfigError, match=f"{name}: it tells classes apart, and all labels of the"):
+        zoo.get(name).build((8, 8), 1)
 
 
 @pytest.mark.parametrize("name", [*CONVOLUTIONAL, *RECURRENT])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import io
 import os
 import sys
 import warnings
@@ -233,6 +234,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     130 after Ctrl-C and 141 if nobody reads the output any more, as other programs do.
     """
     options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A letter in the name of a folder that a terminal cannot show must not cost the report.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status: int = options.run(options)
         sys.stdout.flush()
@@ -243,6 +247,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain("interrupted")
         return 130
+    except MemoryError as error:
+        _complain(f"out of memory. {error}")
+        return 1
     except (NonFiniteError, OSError) as error:
         _complain(error)
         return 1

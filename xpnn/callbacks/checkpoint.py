@@ -52,8 +52,9 @@ class Checkpoint(Callback):
     folder : path
         Made if it is not there.
     every : int, optional
-        After how many steps of the optimizer; at the end of every epoch if not given. An interrupt
-        by Ctrl-C is written down in any case.
+        After how many steps of the optimizer; at the end of every epoch if not given. The step
+        after which Ctrl-C ends the run is written down in any case, unless a second Ctrl-C, which
+        acts at once, comes before that is done.
     keep : int
         How many checkpoints are kept, the newest ones.
     monitor : str

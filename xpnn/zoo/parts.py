@@ -29,7 +29,7 @@ def rate(lr: float, steps: int | None, warmup: float = 0.0) -> Any:
 
 
 def check_classes(name: str, classes: int | None) -> None:
-    """Refuse data without labels.
+    """Refuse data without labels, and of one class.
 
     Raises
     ------
@@ -37,6 +37,9 @@ def check_classes(name: str, classes: int | None) -> None:
     """
     if classes is None:
         msg = f"{name}: it tells classes apart, and the data has no labels of classes."
+        raise ConfigError(msg)
+    if classes < 2:
+        msg = f"{name}: it tells classes apart, and all labels of the data are 0."
         raise ConfigError(msg)
 
 

@@ -30,9 +30,9 @@ def draw(
 ) -> list[Path]:
     """Write the pictures that make sense for a network, and return their paths.
 
-    ``curves.png``; ``confusion.png`` (of the test data) for classifiers; ``filters.png`` where the
-    first weights look at pixels; ``reconstructions.png`` where something reconstructs examples;
-    ``samples.png`` where the recipe says how to sample.
+    ``curves.png``; ``confusion.png`` (of the test data) for classifiers. Of images also
+    ``filters.png`` where the first weights look at pixels; ``reconstructions.png`` where something
+    reconstructs examples; ``samples.png`` where the recipe says how to sample.
 
     Raises
     ------
@@ -60,8 +60,8 @@ def draw(
         made = _reconstructed(recipe, model, x[:_SHOWN], splits.shape)
         if made is not None:
             plot.reconstructions(x[:_SHOWN], made, path=path("reconstructions"))
-    if recipe.samples is not None:
-        plot.images(recipe.samples(model), path=path("samples"))
+        if recipe.samples is not None:
+            plot.images(recipe.samples(model), path=path("samples"))
     return files
 
 

@@ -47,6 +47,7 @@ class Recipe:
         default the first unsupervised layer of a model is asked, where there is one.
     samples : callable, optional
         ``samples(model)`` returns images of shape (N, H, W) or (N, H, W, C) that the model made.
+        It is asked where the examples are images.
     """
 
     name: str
