@@ -32,11 +32,10 @@ __all__ = ["elementwise_update", "gradient_norm", "run_program"]
 Array = Any
 Arrays = Sequence[Array]
 
-_BLOCK = 2**17  # elements a pass: below 2**16, two threads hand the GIL over more than they work
+_BLOCK = 2**18  # elements a pass: of a quarter, two threads hand the GIL over more than they work
 _SMALL = 2**15  # elements up to which an array is packed with others
-_SHARED = 2**20  # elements from which a second thread pays, also where other work takes its core
-_LONG = 2**20  # what _BLOCK is for compiled code, which reads on, and needs no lock
-_LONG_SHARED = 2**18
+_SHARED = 2**20  # elements from which a second thread pays
+_LONG, _LONG_SHARED = 2**20, 2**18  # the same for compiled code, which reads on without a lock
 
 
 def elementwise_update(
@@ -87,20 +86,18 @@ def elementwise_update(
         for i, p in zip(small, _packed(rule, xp, pack, ps, gs), strict=True):
             new[i] = p
     work: Any = None
-    blocks: list[Any] = []
-    elements = 0
+    tasks: list[Any] = []
     for i, p in enumerate(params):
         if p.size > _SMALL:
             new[i], arrays, source = _flat(names, p, grads[i], states[i], reuse[i])
             if work is None or alone:
                 work = _Work(rule, xp, names, states[i], p.dtype)
             rows = written_rows(grads[i]) if source is None and work.rests else None
-            elements += p.size if rows is None else rows.size * p.size // p.shape[0]
             if rows is None:
-                blocks += [(work, *block) for block in _cut(arrays, source)]
+                tasks.append(_Flat(work, arrays, source))
             else:
-                blocks += [(_Rows(work), *block) for block in _cut_rows(arrays, grads[i], rows)]
-    _run(blocks, elements)
+                tasks.append(_Rows(work, arrays, rows, p.shape[0]))
+    _run(tasks)
     return new
 
 
@@ -120,25 +117,19 @@ def _flat(
     return p, [x.reshape(-1) for x in arrays], source
 
 
-def _cut(arrays: list[Array], source: Array = None) -> list[tuple[list[Array], Array]]:
-    """Return blocks of flat arrays, all about as large."""
-    size, parts = arrays[0].size, -(-arrays[0].size // _BLOCK)
-    if fast.is_on():
-        parts = min(parts, max(-(-size // _LONG), parallel.get_num_threads()))
-    edges = pairwise(size * j // parts for j in range(parts + 1))
-    return [([x[i:j] for x in arrays], None if source is None else source[i:j]) for i, j in edges]
-
-
-def _cut_rows(arrays: list[Array], g: Array, rows: Array) -> list[tuple[list[Array], Array]]:
-    """Return arrays as tables of rows, with those of their rows that are a block."""
-    tables = [x.reshape(g.shape[0], -1) for x in arrays]
-    step = max(1, _BLOCK // tables[0].shape[1])
-    return [(tables, rows[i : i + step]) for i in range(0, rows.size, step)]
-
-
-def _run(blocks: list[Any], elements: int) -> None:
+def _run(tasks: list[Any]) -> None:
+    """Do tasks in parts, on all threads if that pays."""
     least = _LONG_SHARED if fast.is_on() else _SHARED
-    parallel.share(lambda block: block[0](*block[1:]), blocks, elements >= least)
+    threads = parallel.get_num_threads() if sum(task.elements for task in tasks) >= least else 1
+    parts = [(task, *edges) for task in tasks for edges in task.cut(threads)]
+    parallel.share(lambda part: part[0].do(*part[1:]), parts, threads > 1)
+
+
+def _cut(length: int, elements: int, block: int, threads: int) -> Any:
+    """Return the edges of the parts of a length: blocks, as many for each thread."""
+    threads = max(1, min(threads, elements // (_BLOCK // 4)))
+    parts = min(threads * -(-elements // (threads * block)), length)
+    return pairwise(length * j // parts for j in range(parts + 1))
 
 
 class _Work:
@@ -157,9 +148,7 @@ class _Work:
             _, new = rule(xp, one, one, {**dict.fromkeys(names, one), **self.scalars})
         state.update({name: np.asarray(new[name]) for name in self.scalars})
 
-    def __call__(self, arrays: list[Array], source: Array = None) -> None:
-        if source is not None:
-            np.copyto(arrays[0], source)
+    def __call__(self, arrays: list[Array]) -> None:
         if self.program is not None:
             run_program(self.program, self.constants, arrays)
             return
@@ -177,31 +166,59 @@ def _write(arrays: list[Array], ids: frozenset[int], new: list[Array]) -> None:
         array[...] = x
 
 
+class _Flat:
+    """Work to be done to flat arrays: all of their elements."""
+
+    def __init__(self, work: _Work, arrays: list[Array], source: Array = None) -> None:
+        self.work, self.arrays, self.source = work, arrays, source
+        self.elements = arrays[0].size
+
+    def cut(self, threads: int) -> Any:
+        block = _LONG if fast.is_on() else _BLOCK
+        return _cut(self.elements, self.elements, block, threads)
+
+    def do(self, low: int, high: int) -> None:
+        arrays = [x[low:high] for x in self.arrays]
+        if self.source is not None:
+            np.copyto(arrays[0], self.source[low:high])
+        self.work(arrays)
+
+
 class _Rows:
-    """What is done to some rows of tables, of which the others stay as they are."""
+    """Work to be done to some rows of tables, of which the others stay as they are."""
 
-    def __init__(self, work: _Work) -> None:
-        self.work = work
+    def __init__(self, work: _Work, arrays: list[Array], rows: Array, length: int) -> None:
+        self.work, self.rows = work, rows
+        self.tables = [x.reshape(length, -1) for x in arrays]
+        self.elements = rows.size * self.tables[0].shape[1]
 
-    def __call__(self, tables: list[Array], rows: Array) -> None:
-        few = [np.take(x, rows, axis=0) for x in tables]
+    def cut(self, threads: int) -> Any:
+        return _cut(self.rows.size, self.elements, _BLOCK, threads)
+
+    def do(self, low: int, high: int) -> None:
+        rows = self.rows[low:high]
+        few = [np.take(x, rows, axis=0) for x in self.tables]
         self.work([x.reshape(-1) for x in few])
-        for table, x in zip((tables[0], *tables[2:]), (few[0], *few[2:]), strict=True):
+        for table, x in zip((self.tables[0], *self.tables[2:]), (few[0], *few[2:]), strict=True):
             table[rows] = x
 
 
 @sweep
 def run_program(program: Program, constants: list[Any], arrays: list[Array]) -> None:
     """Run the instructions of a rule on a block; the outputs are written into ``arrays``."""
-    steps, rows = _plan(program)
-    places = [*arrays, *scratch("rule", (rows, arrays[0].size), arrays[0].dtype)]
-    for function, out, *used in steps:
-        function(*(places[x] if x >= 0 else constants[~x] for x in used), out=places[out])
+    calls, rows = _plan(program)
+    row = scratch("rule", (rows, arrays[0].size), arrays[0].dtype)
+    places = [*arrays, *row, *map(np.asarray, reversed(constants))]  # ~i is constant i
+    for function, out, x, *y in calls:  # in few words: other threads wait for the GIL
+        if y:
+            function(places[x], places[y[0]], out=places[out])
+        else:
+            function(places[x], out=places[out])
 
 
 @functools.lru_cache(maxsize=256)
 def _plan(program: Program) -> tuple[list[tuple[Any, ...]], int]:
-    """Return what to call, where it finds its values and puts its result; and the rows of scratch.
+    """Return what to call, where it puts its result and finds its values; and the rows of scratch.
 
     A place is an array or, numbered behind those, a row. An output goes into its array at once, if
     what was there is used no more; else into a row, and from there at the end. Other results go
@@ -213,7 +230,7 @@ def _plan(program: Program) -> tuple[list[tuple[Any, ...]], int]:
     place = {i: i for i in range(arrays)}
     there = dict(place)  # the value that is in an array now
     free: list[int] = []
-    steps: list[tuple[Any, ...]] = []
+    calls: list[tuple[Any, ...]] = []
     at_last: list[tuple[Any, ...]] = []
     rows = 0
     for i, (name, *used) in enumerate(program.code):
@@ -244,8 +261,8 @@ def _plan(program: Program) -> tuple[list[tuple[Any, ...]], int]:
             there[out] = value
         if not in_place:
             free += done
-        steps.append((getattr(np, name), out, *sources))
-    return steps + at_last, rows
+        calls.append((getattr(np, name), out, *sources))
+    return calls + at_last, rows
 
 
 def gradient_norm(x: Array) -> Array:
@@ -308,7 +325,7 @@ def _packed(rule: Rule, xp: Any, pack: _Pack, params: Arrays, grads: Arrays) -> 
         view[...] = g
     if pack.grad.size > _BLOCK:
         work = _Work(rule, xp, list(pack.state), pack.state, pack.grad.dtype)
-        _run([(work, *block) for block in _cut(pack.arrays)], pack.grad.size)
+        _run([_Flat(work, pack.arrays)])
     else:
         p, new = rule(xp, pack.param, pack.grad, pack.state)
         _write(pack.outputs, pack.ids, [p, *(new[name] for name in pack.state)])
