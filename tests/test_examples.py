@@ -48,6 +48,14 @@ def test_examples_run(name: str, tmp_path: Path) -> None:
     assert re.search(r"\d", run(name, tmp_path)), "it reports no number"
 
 
+@pytest.mark.parametrize("name", ["alphabet_lstm", "gradient_penalty", "own_layer"])
+def test_short_ones_reach_what_they_promise(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XPNN_QUICK")
+    run(name, tmp_path)
+
+
 @pytest.mark.parametrize("name", ["chatbot", "custom_loop"])
 def test_one_line_moves_an_example(name: str, tmp_path: Path) -> None:
     text = (ROOT / "examples" / f"{name}.py").read_text(encoding="utf-8")
