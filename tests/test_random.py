@@ -115,6 +115,30 @@ def test_a_draw_of_whole_blocks_can_be_split(seed: int, counter: int, blocks: in
     assert parts.counter == whole.counter == counter + blocks + -(-n // 4)
 
 
+@pytest.mark.parametrize("n", [31, 32, 33, 64, 65, 1000, 1001])
+def test_threads_draw_the_parts_of_the_same_numbers(n: int, monkeypatch: Any) -> None:
+    def draw(stream: Stream) -> list[Any]:
+        uniform, normal = (
+            [f(n, dtype=dtype) for dtype in ("float32", "float64")]
+            for f in (stream.uniform, stream.normal)
+        )
+        return [*uniform, *normal, stream.uniform(n, low=-1, high=2), stream.bernoulli(0.3, n)]
+
+    expected = draw(Stream(BIG_KEY, 5))
+    monkeypatch.setattr(numpy_random, "_PART", 4)
+    for threads in (1, 3):
+        with xpnn.num_threads(threads):
+            for actual, whole in zip(draw(Stream(BIG_KEY, 5)), expected, strict=True):
+                np.testing.assert_array_equal(actual, whole)
+
+
+def test_a_permutation_is_stable_where_words_are_equal(monkeypatch: Any) -> None:
+    words = np.repeat(Stream(0).bits(40), 3)[::-1].copy()
+    monkeypatch.setattr(numpy_random, "words", lambda seed, counter, n: words[:n])
+    expected = np.argsort(words, kind="stable")
+    np.testing.assert_array_equal(Stream(0).permutation(120), expected)
+
+
 @pytest.mark.parametrize(
     ("kind", "args", "blocks"),
     [
