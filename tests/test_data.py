@@ -156,7 +156,7 @@ def test_one_hot_goes_by_the_label_and_not_by_its_rank() -> None:
 def test_where_a_look_would_wait_a_label_out_of_range_has_a_row_of_zeros(monkeypatch: Any) -> None:
     from xpnn.data import encoding
 
-    monkeypatch.setattr(encoding, "may_look", lambda x: False)
+    monkeypatch.setattr(encoding, "on_host", lambda x: False)
     assert one_hot(np.asarray([1, 2, -1]), 2).tolist() == [[0, 1], [0, 0], [0, 0]]
 
 

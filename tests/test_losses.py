@@ -443,7 +443,7 @@ def test_a_mean_over_no_example_is_nan() -> None:
 def test_where_a_look_would_wait_a_bad_label_has_a_loss_of_nan(monkeypatch: Any) -> None:
     from xpnn.losses import _common
 
-    monkeypatch.setattr(_common, "may_look", lambda x: False)
+    monkeypatch.setattr(_common, "on_host", lambda x: False)
     labels = np.asarray([1, 4, -1, -100, 0])
     for f, options in (
         (losses.cross_entropy, {"ignore_index": -100}),
@@ -677,7 +677,7 @@ def test_fit_looks_at_all_data_before_it_starts(
     from xpnn.losses import _common, margins
 
     for module in (_common, margins):
-        monkeypatch.setattr(module, "may_look", lambda x: False)
+        monkeypatch.setattr(module, "on_host", lambda x: False)
     model = xpnn.Sequential([xpnn.layers.Dense(units, weight_init="ones")])
     model.compile(loss)
     with pytest.raises(DataError, match=message):

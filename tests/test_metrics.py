@@ -170,7 +170,7 @@ def test_confusion_matrix_counts_pairs(device: Any) -> None:
 def test_where_a_look_would_wait_labels_out_of_range_are_left_out(monkeypatch: Any) -> None:
     from xpnn.metrics import counts
 
-    monkeypatch.setattr(counts, "may_look", lambda x: False)
+    monkeypatch.setattr(counts, "on_host", lambda x: False)
     guesses, labels = np.asarray([0, 1, 2, -1, 1, 0]), np.asarray([0, 2, 1, 1, -1, 9])
     found = metrics.confusion_matrix(guesses, labels, num_classes=2)
     assert found.tolist() == [[1, 0], [0, 0]]

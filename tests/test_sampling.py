@@ -174,7 +174,7 @@ def test_sampled_losses_have_second_derivatives_and_do_not_overflow(name: str, n
 def test_where_a_look_would_wait_a_bad_target_has_a_loss_of_nan(monkeypatch: Any) -> None:
     from xpnn.losses import _common
 
-    monkeypatch.setattr(_common, "may_look", lambda x: False)
+    monkeypatch.setattr(_common, "on_host", lambda x: False)
     targets = np.asarray([0, 7, -1, 2])
     for values in (
         losses.negative_sampling(*given(), targets, NOISE["shared"], reduction="none"),

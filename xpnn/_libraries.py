@@ -88,6 +88,10 @@ class Library:
         """Return the library's own device object of an array."""
         return _compat().device(x)
 
+    def on_host(self, x: Array) -> bool:
+        """Return whether an array lies where the host reads it without waiting for a device."""
+        return self.device_name(self.device_of(x)) == "cpu"
+
     def to_numpy(self, x: Array) -> Any:
         """Copy or view an array on the host."""
         return np.asarray(x)
@@ -106,6 +110,12 @@ class _NumPy(Library):
 
     def devices(self) -> list[Any]:
         return ["cpu"]  # asking the namespace would import it, 0.1 s that `import xpnn` can spare
+
+    def device_of(self, x: Array) -> Any:
+        return "cpu"
+
+    def on_host(self, x: Array) -> bool:
+        return True
 
     def from_numpy(self, x: Any, native: Any, copy: bool | None) -> Array:
         return np.asarray(x) if copy is None else np.array(x, copy=copy)
@@ -182,6 +192,9 @@ class _Jax(Library):
 
 
 class _Strict(Library):
+    def on_host(self, x: Array) -> bool:
+        return True  # its other devices are make-believe
+
     def device_name(self, native: Any) -> str:
         return str(native).removeprefix("array_api_strict.Device('").removesuffix("')")
 

@@ -36,6 +36,7 @@ __all__ = [
     "index_dtype",
     "is_writable",
     "native_dtype",
+    "on_host",
     "put",
     "set_device",
     "set_dtype",
@@ -257,6 +258,12 @@ def device_of(x: Any) -> Device:
     raw = unwrap(x)
     library = find_library(raw)
     return Device(library, library.device_of(raw))
+
+
+def on_host(x: Any) -> bool:
+    """Return whether the values of an array can be read without waiting for a device."""
+    raw = unwrap(x)
+    return find_library(raw).on_host(raw)
 
 
 def available_devices() -> list[str]:

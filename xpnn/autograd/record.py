@@ -169,17 +169,15 @@ def _note_joint(
     node.xp = xp
     node.static = static
     node.rule = implementation.joint  # type: ignore[assignment]
-    node.parents = [None] * len(raw)
-    node.wanted = False
-    for i, parent in parents:
-        node.parents[i] = parent
-        node.wanted = node.wanted or parent.wanted
+    node.count = len(raw)
+    node.parents = parents
     dtype = (out[0] if isinstance(out, tuple) else out).dtype
-    node.dtypes = None
-    if any(raw[i].dtype != dtype for i, _ in parents):
-        node.dtypes = [None] * len(raw)
-        for i, _ in parents:
-            node.dtypes[i] = raw[i].dtype
+    alike, wanted = True, False
+    for i, parent in parents:
+        wanted = wanted or parent.wanted
+        alike = alike and raw[i].dtype == dtype
+    node.wanted = wanted
+    node.dtypes = None if alike else {i: raw[i].dtype for i, _ in parents}
     node.kept = node.rule.take(out, residual, raw)
     # What a kernel, or a forward with residuals, set aside cannot be differentiated: a recorded
     # backward pass computes it again from the arguments.
@@ -227,7 +225,7 @@ class _Lift:
     def joint(self, node: JointNode) -> tuple[Callable[..., Any], Any]:
         """Return the standard rule of a node for all its arguments, and its values as Tensors."""
         primitive, rule = node.primitive, node.primitive.joint
-        parents = {i: parent for i, parent in enumerate(node.parents) if parent is not None}
+        parents = dict(node.parents)
         if node.args is None and rule is not None:
             return rule, self.values(rule, node.kept, node, parents)
         args = [_lifted(x, parents.get(i)) for i, x in enumerate(node.args or ())]

@@ -78,6 +78,9 @@ class Leaf(Vertex):
         self.wanted = wanted
         self.grad: Any = None
 
+    def pullback(self, g: Any, lift: Any, only: set[int] | None) -> Iterable[tuple[Vertex, Any]]:
+        return ()
+
 
 class Node(Vertex):
     """A recorded operation with a rule for each argument.
@@ -127,21 +130,22 @@ class Node(Vertex):
 class JointNode(Vertex):
     """A recorded operation with one rule for all arguments."""
 
-    __slots__ = ("args", "dtypes", "kept", "parents", "primitive", "rule", "static", "xp")
+    __slots__ = ("args", "count", "dtypes", "kept", "parents", "primitive", "rule", "static", "xp")
     primitive: Primitive
     rule: Rule
     xp: Any
-    parents: list[Vertex | None]
+    count: int  # of the arguments
+    parents: list[tuple[int, Vertex]]  # of those on the tape, with their numbers
     kept: Any
     static: dict[str, Any]
     args: list[Any] | None
-    dtypes: list[Any] | None  # of the arguments, if they are not all that of the output
+    dtypes: dict[int, Any] | None  # of arguments on the tape, if not all have that of the output
 
     def free(self) -> None:
         self.kept = self.args = None
 
     def behind(self) -> Iterable[Vertex]:
-        return [parent for parent in self.parents if parent is not None]
+        return [parent for _, parent in self.parents]
 
     def pullback(self, g: Any, lift: Any, only: set[int] | None) -> Iterable[tuple[Vertex, Any]]:
         if self.kept is None:
@@ -150,13 +154,18 @@ class JointNode(Vertex):
         if lift is not None:
             xp = lift.namespace
             rule, kept = lift.joint(self)
-        needs = [p is not None and _needed(p, only) for p in self.parents]
-        grads = rule(xp, g, needs, *kept, **self.static)
+        needs = [False] * self.count
+        for i, parent in self.parents:
+            needs[i] = parent.wanted if only is None else _needed(parent, only)
+        if lift is None and not self.static:
+            grads = rule.function(xp, g, needs, *kept)
+        else:
+            grads = rule(xp, g, needs, *kept, **self.static)
         if self.dtypes is not None:
-            pairs = zip(grads, self.dtypes, strict=True)
-            grads = [g if g is None or d is None else cast(xp, g, d) for g, d in pairs]
-        triples = zip(self.parents, grads, needs, strict=True)
-        return [(p, grad) for p, grad, need in triples if need and p is not None]
+            grads = list(grads)
+            for i, dtype in self.dtypes.items():
+                grads[i] = None if grads[i] is None else cast(xp, grads[i], dtype)
+        return [(parent, grads[i]) for i, parent in self.parents if needs[i]]
 
 
 class _Outputs(dict[int, Any]):
@@ -249,10 +258,14 @@ def backward(
     only = None if wanted is None else {vertex.id for vertex in wanted}
     oldest = min(only, default=0) if only is not None else -1
     arrived: dict[int, Any] = {}
+    leaves: dict[Leaf, Any] = {}  # they are in nobody's way, and are brought theirs at the end
     pairs: Iterable[tuple[Vertex, Any]] = roots
     while True:
         for parent, grad in pairs:
             if grad is None:
+                continue
+            if type(parent) is Leaf and only is None:
+                leaves[parent] = _add(leaves[parent], grad) if parent in leaves else grad
                 continue
             key = -parent.id
             if key in pending:
@@ -268,14 +281,11 @@ def backward(
                 arrived[vertex.id] = g
             if vertex.id <= oldest:
                 break
-        if type(vertex) is Leaf:
-            if only is None:
-                vertex.grad = g if vertex.grad is None else vertex.grad + g
-            pairs = ()
-            continue
         if type(g) is _Outputs:
             g = tuple(map(g.get, range(g.of)))
         pairs = vertex.pullback(g, lift, only)
         if not retain:
             vertex.free()
+    for leaf, g in leaves.items():
+        leaf.grad = g if leaf.grad is None else leaf.grad + g
     return [arrived.get(vertex.id) for vertex in wanted or ()]

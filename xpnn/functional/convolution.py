@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from xpnn.autograd.record import apply
 from xpnn.errors import ShapeError
+from xpnn.functional.fused import apply_then
 from xpnn.primitives import convolution, shape
 from xpnn.primitives.convolution import conv_shape
 from xpnn.primitives.windows import LAYOUTS, as_tuple, resolve_padding
@@ -33,6 +35,7 @@ def conv1d(
     padding: Any = 0,
     dilation: int = 1,
     groups: int = 1,
+    activation: Callable[[Array], Array] | None = None,
 ) -> Array:
     r"""Return the cross-correlation of sequences with kernels, channels last.
 
@@ -53,6 +56,8 @@ def conv1d(
         after it.
     groups : int
         Into how many groups the channels fall; each sees only its own.
+    activation : callable, optional
+        A function of one array, of what was convolved; see :func:`linear`.
 
     Returns
     -------
@@ -73,7 +78,7 @@ def conv1d(
     """
     s = as_tuple(stride, "stride", n=1, who="conv1d")
     d = as_tuple(dilation, "dilation", n=1, who="conv1d")
-    return convolve("conv1d", x, weight, bias, s, padding, d, groups)
+    return convolve("conv1d", x, weight, bias, s, padding, d, groups, activation)
 
 
 def conv2d(
@@ -85,6 +90,7 @@ def conv2d(
     padding: Any = 0,
     dilation: Sizes = 1,
     groups: int = 1,
+    activation: Callable[[Array], Array] | None = None,
 ) -> Array:
     r"""Return the cross-correlation of images with kernels, channels last.
 
@@ -104,6 +110,8 @@ def conv2d(
         have it; "full" gives every place where the kernel meets the image.
     groups : int
         Into how many groups the channels fall; each sees only its own.
+    activation : callable, optional
+        A function of one array, of what was convolved; see :func:`linear`.
 
     Returns
     -------
@@ -123,7 +131,7 @@ def conv2d(
     """
     s = as_tuple(stride, "stride", who="conv2d")
     d = as_tuple(dilation, "dilation", who="conv2d")
-    return convolve("conv2d", x, weight, bias, s, padding, d, groups)
+    return convolve("conv2d", x, weight, bias, s, padding, d, groups, activation)
 
 
 def convolve(
@@ -135,6 +143,7 @@ def convolve(
     padding: Any,
     dilation: Shape,
     groups: int,
+    activation: Callable[[Array], Array] | None = None,
 ) -> Array:
     """Convolve over as many axes as there are strides, 1 or 2, for a function or layer ``who``."""
     if x.ndim == weight.ndim == len(stride) + 2:  # else conv_shape says what is wrong
@@ -144,8 +153,9 @@ def convolve(
     options["groups"] = groups
     conv_shape(x.shape, weight.shape, None if bias is None else bias.shape, who=who, **options)
     if len(stride) == 2:
-        return apply(convolution.conv2d, (x, weight, bias), options)
-    return in_one_row(convolution.conv2d, x, weight, bias, options)
+        return apply_then(convolution.conv2d, (x, weight, bias), options, activation)
+    y = in_one_row(convolution.conv2d, x, weight, bias, options)
+    return y if activation is None else activation(y)
 
 
 def in_one_row(primitive: Any, x: Array, weight: Array, bias: Any, options: Any) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from xpnn import backend, random
@@ -9,6 +10,7 @@ from xpnn._dtypes import as_dtype
 from xpnn.autograd.record import apply
 from xpnn.errors import ConfigError, DTypeError, ShapeError
 from xpnn.functional._options import non_negative
+from xpnn.functional.fused import apply_then
 from xpnn.primitives import losses, neural
 from xpnn.primitives.activations import SELU_ALPHA, SELU_SCALE
 
@@ -24,14 +26,23 @@ __all__ = [
 Array = Any
 
 
-def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
-    """Return ``x @ weight + bias`` over the last axis.
+def linear(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    activation: Callable[[Array], Array] | None = None,
+) -> Array:
+    """Return ``x @ weight + bias`` over the last axis, or an activation of it.
 
     Parameters
     ----------
     x : array of shape (..., in)
     weight : array of shape (in, out)
     bias : array of shape (out,), optional
+    activation : callable, optional
+        A function of one array. ``relu``, ``sigmoid`` and ``tanh`` are computed with the map, as
+        one operation that keeps only its output.
 
     Examples
     --------
@@ -47,7 +58,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
             f" {tuple(weight.shape)}, got x of shape {tuple(x.shape)}."
         )
         raise ShapeError(msg)
-    return apply(neural.linear, (x, weight, bias))
+    return apply_then(neural.linear, (x, weight, bias), None, activation)
 
 
 def logsumexp(

@@ -9,6 +9,7 @@ from xpnn.kernels import numpy_memory, numpy_parts, sums
 from xpnn.kernels.numpy_activations import (
     relu,
     relu_accepts,
+    relu_in_place,
     relu_vjp,
     softmax,
     softmax_accepts,
@@ -29,6 +30,8 @@ from xpnn.kernels.numpy_neural import (
     dropout_accepts,
     dropout_vjp,
     linear,
+    linear_relu,
+    linear_relu_vjp,
     linear_vjp,
 )
 from xpnn.kernels.numpy_norm import batch_norm, batch_norm_accepts, batch_norm_vjp
@@ -53,6 +56,7 @@ from xpnn.kernels.numpy_recurrent import (
     rnn_scan_accepts,
     rnn_scan_vjp,
 )
+from xpnn.kernels.numpy_reductions import mean, mean_accepts, mean_vjp
 
 __all__ = [
     "attention",
@@ -79,6 +83,8 @@ __all__ = [
     "in_parts",
     "in_parts_accepts",
     "linear",
+    "linear_relu",
+    "linear_relu_vjp",
     "linear_vjp",
     "lstm_scan",
     "lstm_scan_accepts",
@@ -89,12 +95,16 @@ __all__ = [
     "max_pool2d",
     "max_pool2d_accepts",
     "max_pool2d_vjp",
+    "mean",
+    "mean_accepts",
+    "mean_vjp",
     "memory_stats",
     "normalize",
     "normalize_accepts",
     "normalize_vjp",
     "relu",
     "relu_accepts",
+    "relu_in_place",
     "relu_vjp",
     "rnn_scan",
     "rnn_scan_accepts",

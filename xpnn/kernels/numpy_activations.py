@@ -14,6 +14,7 @@ __all__ = [
     "keep_positive",
     "relu",
     "relu_accepts",
+    "relu_in_place",
     "relu_vjp",
     "softmax",
     "softmax_accepts",
@@ -33,6 +34,15 @@ def relu(xp: Any, x: Array) -> Array:
 
 def _rectify(x: Array, y: Array) -> None:
     np.maximum(x, 0, out=y)
+
+
+def relu_in_place(x: Array) -> None:
+    """Write the ReLU of x into it."""
+    if not is_large(x) or not x.flags.c_contiguous:
+        np.maximum(x, 0, out=x)
+        return
+    flat = x.reshape(-1)
+    over_parts(lambda at: _rectify(flat[at], flat[at]), flat.size)
 
 
 def relu_vjp(xp: Any, g: Array, needs: list[bool], y: Array) -> tuple[Array]:

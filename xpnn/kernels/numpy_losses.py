@@ -31,15 +31,15 @@ def softmax_cross_entropy(
 
     def part(at: slice) -> None:
         x = rows[at]
-        top = x.max(axis=-1, keepdims=True)
+        top = np.maximum.reduce(x, axis=-1, keepdims=True)
         shifted = scratch("shifted", x.shape, x.dtype)
         np.subtract(x, top, out=shifted)
-        target = np.take_along_axis(shifted, targets[at, None], axis=-1)
+        target = shifted[np.arange(len(x)), targets[at]][:, None]
         if smoothing:
             target *= 1 - smoothing
             target += smoothing * shifted.mean(axis=-1, keepdims=True)
         np.exp(shifted, out=shifted)
-        total = np.log(shifted.sum(axis=-1, keepdims=True))
+        total = np.log(np.add.reduce(shifted, axis=-1, keepdims=True))
         np.subtract(total, target, out=loss[at, None])
         np.add(total, top, out=logarithm[at, None])
 

@@ -6,14 +6,24 @@ Each mutates only what it has just made.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from xpnn.kernels.numpy_activations import relu_vjp
 from xpnn.kernels.numpy_parts import elementwise, keep
 from xpnn.kernels.numpy_products import column_sums, product
 
-__all__ = ["dropout", "dropout_accepts", "dropout_vjp", "linear", "linear_vjp"]
+__all__ = [
+    "dropout",
+    "dropout_accepts",
+    "dropout_vjp",
+    "linear",
+    "linear_relu",
+    "linear_relu_vjp",
+    "linear_vjp",
+]
 
 Array = Any
 
@@ -21,15 +31,31 @@ _FEW = 64  # rows
 
 
 def linear(xp: Any, x: Array, weight: Array, bias: Array | None) -> Array:
+    return _linear(x, weight, bias)
+
+
+def linear_relu(xp: Any, x: Array, weight: Array, bias: Array | None) -> Array:
+    return _linear(x, weight, bias, _rectify)
+
+
+def _rectify(y: Array) -> None:
+    np.maximum(y, 0, out=y)
+
+
+def _linear(
+    x: Array, weight: Array, bias: Array | None, last: Callable[[Array], None] | None = None
+) -> Array:
     rows = x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     if len(rows) <= _FEW and _lies_across(weight):
         y = _times_transposed(rows, weight.T)
-    elif bias is not None and bias.dtype == np.result_type(x, weight):
-        y, bias = product(rows, weight, plus=bias), None
+    elif bias is None or bias.dtype == np.result_type(x, weight):
+        y, bias, last = product(rows, weight, plus=bias, last=last), None, None
     else:
         y = product(rows, weight)
     if bias is not None:
         y = np.add(y, bias, out=y if y.dtype == np.result_type(y, bias) else None)
+    if last is not None:
+        last(y)
     return y if x.ndim == 2 else y.reshape(*x.shape[:-1], weight.shape[1])
 
 
@@ -48,6 +74,12 @@ def linear_vjp(
     if needs[1]:  # in the order of the weight's elements, as it is added to what lies like that
         dw = product(g_rows.T, rows).T if across else product(rows.T, g_rows)
     return dx, dw, column_sums(g_rows) if needs[2] else None
+
+
+def linear_relu_vjp(
+    xp: Any, g: Array, needs: list[bool], y: Array, x: Array, weight: Array
+) -> tuple[Array | None, ...]:
+    return linear_vjp(xp, relu_vjp(xp, g, [True], y)[0], needs, x, weight)
 
 
 def _lies_across(weight: Array) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,14 @@ _SMALL = 1 << 16  # elements of a matrix whose columns are added up at once
 _IN_CACHE = 1 << 18  # elements of a product to which a vector is added while a cache holds them
 
 
-def product(a: Array, b: Array, out: Array | None = None, plus: Array | None = None) -> Array:
-    """Return ``a @ b + plus`` for matrices and a vector, which may be missing.
+def product(
+    a: Array,
+    b: Array,
+    out: Array | None = None,
+    plus: Array | None = None,
+    last: Callable[[Array], Any] | None = None,
+) -> Array:
+    """Return ``a @ b + plus`` for matrices and a vector, which may be missing; ``last`` changes it.
 
     On the threads of BLAS, or of the pool if it is in use, or if there is something to add to a
     large product: it would wait for the memory once more.
@@ -33,25 +40,24 @@ def product(a: Array, b: Array, out: Array | None = None, plus: Array | None = N
     work = n * m * b.shape[0]
     if work <= _ALONE:  # the shortest way: a small network is mostly calls
         out = np.matmul(a, b, out=out)
-        return out if plus is None else np.add(out, plus, out=out)
+        return _finish(out, plus, last)
     if out is None:
         out = empty((n, m), np.result_type(a, b))
     threads = parallel.get_num_threads()
-    in_parts = parallel.pool_in_use() or plus is not None
+    finished = plus is not None or last is not None
+    in_parts = parallel.pool_in_use() or finished
     if work < _SHARED or threads == 1 or not in_parts:
         if not parallel.pool_in_use():
             np.matmul(a, b, out=out)
         else:
             with parallel.blas_alone:
                 np.matmul(a, b, out=out)
-        return out if plus is None else np.add(out, plus, out=out)
+        return _finish(out, plus, last)
     if n >= m:
-        step = _step(n, threads if plus is None else threads * -(-n * m // (threads * _IN_CACHE)))
+        step = _step(n, threads * -(-n * m // (threads * _IN_CACHE)) if finished else threads)
 
         def rows(i: int) -> None:
-            part = np.matmul(a[i : i + step], b, out=out[i : i + step])
-            if plus is not None:
-                part += plus
+            _finish(np.matmul(a[i : i + step], b, out=out[i : i + step]), plus, last)
 
         parallel.share(rows, range(0, n, step))
     else:
@@ -59,11 +65,18 @@ def product(a: Array, b: Array, out: Array | None = None, plus: Array | None = N
 
         def columns(j: int) -> None:
             part = np.matmul(a, b[:, j : j + step], out=out[:, j : j + step])
-            if plus is not None:
-                part += plus[j : j + step]
+            _finish(part, None if plus is None else plus[j : j + step], last)
 
         parallel.share(columns, range(0, m, step))
     return out
+
+
+def _finish(part: Array, plus: Array | None, last: Callable[[Array], Any] | None) -> Array:
+    if plus is not None:
+        np.add(part, plus, out=part)
+    if last is not None:
+        last(part)
+    return part
 
 
 def _step(n: int, parts: int) -> int:

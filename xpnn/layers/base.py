@@ -209,10 +209,11 @@ class Layer(Parts):
     def _outermost(self, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
         # The inputs are noted on the tape as places from which nobody wants a gradient, unless
         # backward() of this layer asks for it: an ordinary training step pays nothing for it.
-        self._call = None
-        tracked = tuple(_track(x) for x in inputs)
+        own = self.__dict__  # noting a call changes no part, as setting an attribute might
+        own["_call"] = None
+        tracked = tuple([_track(x) for x in inputs])
         outputs = self.forward(*tracked, **options)
-        self._call = (inputs, tracked, outputs if isinstance(outputs, tuple) else (outputs,))
+        own["_call"] = (inputs, tracked, outputs if isinstance(outputs, tuple) else (outputs,))
         return outputs
 
     def backward(self, *gradients: Any) -> Any:

@@ -108,7 +108,7 @@ class ConvPool2D(Convolution):
         )
         primitive = pooling.max_pool2d if self.pool == "max" else pooling.avg_pool2d
         y = pool(who, primitive, y, self.pool_size, self.pool_stride, self.pool_padding, False)
-        return y if self.bias is None else y + self.bias
+        return self.activation(y if self.bias is None else y + self.bias)
 
 
 class ResidualBlock(Layer):

@@ -26,6 +26,9 @@ class _Numbered(Layer):
     def _parts(self) -> Iterator[tuple[str, Any]]:
         return ((str(i), layer) for i, layer in enumerate(self.members))
 
+    def _inside(self) -> list[Layer]:
+        return self.members
+
     def __len__(self) -> int:
         return len(self.members)
 

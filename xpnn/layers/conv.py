@@ -108,13 +108,14 @@ class Convolution(Layer):
         require_floats(who, x)
         example_shape(who, x.shape, self.data_format, self.axes, self.in_channels)
         y = self.compute(who, channels_last(x, self.data_format))
-        return channels_first(self.activation(y), self.data_format)
+        return channels_first(y, self.data_format)
 
     def compute(self, who: str, x: Array) -> Array:
-        """Return what comes before the activation, with the channels last."""
+        """Return the output, with the channels last."""
         return convolve(
-            who, x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
+            who, x, self.weight, self.bias,
+            self.stride, self.padding, self.dilation, self.groups, self.activation,
+        )  # fmt: skip
 
     def penalty(self) -> Any:
         return decayed(self, self.l1, self.l2)
@@ -256,10 +257,11 @@ class TransposedConvolution(Convolution):
         return swap_channels(backend.array_namespace(drawn), drawn, self.groups)
 
     def compute(self, who: str, x: Array) -> Array:
-        return convolve_transpose(
+        y = convolve_transpose(
             who, x, self.weight, self.bias,
             self.stride, self.padding, self.dilation, self.groups, self.output_padding,
         )  # fmt: skip
+        return self.activation(y)
 
 
 class ConvTranspose1D(TransposedConvolution):

@@ -136,7 +136,7 @@ class Dense(Layer):
                 msg += " Flatten the images first, for example with layers.Flatten()."
             raise ShapeError(msg)
         require_floats(type(self).__name__, x)
-        return self.activation(F.linear(x, self._used_weight(), self.bias))
+        return F.linear(x, self._used_weight(), self.bias, activation=self.activation)
 
     def _used_weight(self) -> Array:
         """Return the weight as x is multiplied by it."""

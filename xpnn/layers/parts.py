@@ -76,13 +76,27 @@ class Parts:
     def _parts(self) -> Iterable[tuple[str, Any]]:
         """Return own parameters, layers and buffers by name, in the order they were set."""
         found: list[tuple[str, Any]] = []
-        places, values = self._places, vars(self)
+        places, values = self._places, self.__dict__
         for name, several in self._find_places() if places is None else places:
             value = values[name]
             if several:
                 found += [(f"{name}.{i}", part) for i, part in enumerate(value) if _is_part(part)]
             else:
                 found.append((name, value))
+        return found
+
+    def _inside(self) -> Iterable[Any]:
+        """Return own parameters, layers and buffers without their names, and what is beside them.
+
+        A step walks a model more than once, and would spend more on the names than on the way.
+        """
+        found: list[Any] = []
+        places, values = self._places, self.__dict__
+        for name, several in self._find_places() if places is None else places:
+            if several:
+                found += values[name]
+            else:
+                found.append(values[name])
         return found
 
     def layers(self) -> Iterator[Any]:
@@ -95,7 +109,7 @@ class Parts:
                 seen.add(id(layer))
                 yield layer
                 if layer._nests or layer._places is None:
-                    stack += [part for _, part in layer._parts() if isinstance(part, Parts)][::-1]
+                    stack += [part for part in layer._inside() if isinstance(part, Parts)][::-1]
 
     def _unbuilt(self) -> list[Any]:
         """Return the layers, of this and those inside, that have yet to make their parameters."""
@@ -126,7 +140,17 @@ class Parts:
 
     def parameters(self) -> list[Parameter]:
         """Return all parameters, each once, in the order in which they were made."""
-        return list(self.named_parameters().values())
+        found: dict[int, Parameter] = {}
+        self._collect(found)
+        return list(found.values())
+
+    def _collect(self, found: dict[int, Parameter]) -> None:
+        """Add the parameters to those found so far."""
+        for part in self._inside():
+            if isinstance(part, Parameter):
+                found.setdefault(id(part), part)
+            elif isinstance(part, Parts):
+                part._collect(found)
 
     @property
     def params(self) -> list[Parameter]:

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from xpnn import backend
 from xpnn._dtypes import as_dtype
 from xpnn.backend import array_namespace, unwrap
 from xpnn.errors import DataError
@@ -19,7 +18,6 @@ __all__ = [
     "check_targets",
     "checked_by",
     "class_targets",
-    "may_look",
     "not_ignored",
     "predictions_within",
     "require_integers",
@@ -30,12 +28,6 @@ __all__ = [
 Array = Any
 Check = Callable[[Array, Array, Mapping[str, Any]], None]
 Loss = TypeVar("Loss", bound=Callable[..., Any])
-
-
-def may_look(x: Array) -> bool:
-    """Return whether the values of an array can be read without waiting for a GPU."""
-    name = str(backend.device_of(x))
-    return name == "cpu" or name.startswith("strict") or name.endswith(":cpu")
 
 
 def require_integers(who: str, labels: Array, what: str = "labels or one-hot rows") -> None:

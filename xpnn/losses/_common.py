@@ -6,9 +6,9 @@ from typing import Any
 
 from xpnn import backend
 from xpnn._dtypes import as_dtype
-from xpnn.backend import array_namespace, unwrap
+from xpnn.backend import array_namespace, on_host, unwrap
 from xpnn.errors import ConfigError, DTypeError, ShapeError
-from xpnn.losses._checks import check_labels, may_look, not_ignored, require_integers
+from xpnn.losses._checks import check_labels, not_ignored, require_integers
 
 __all__ = [
     "beside",
@@ -153,7 +153,7 @@ def safe_labels(
     xp = array_namespace(labels)
     counted = None if ignore_index is None else not_ignored(labels, ignore_index)
     wrong = None
-    if may_look(labels):
+    if on_host(labels):
         check_labels(who, labels, classes, ignore_index)
     else:
         wrong = (labels < 0) | (labels >= classes)

@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from xpnn import functional as F
-from xpnn.backend import array_namespace, unwrap
-from xpnn.losses._checks import check_signs, checked_by, class_targets, may_look, signs
+from xpnn.backend import array_namespace, on_host, unwrap
+from xpnn.losses._checks import check_signs, checked_by, class_targets, signs
 from xpnn.losses._common import hits, labels_of, paired, reduced, rows_of, safe_labels
 
 __all__ = ["binary_hinge", "categorical_hinge"]
@@ -46,7 +46,7 @@ def binary_hinge(predictions: Array, targets: Array, *, reduction: str = "mean")
     array([0. , 0.5, 1.5])
     """
     predictions, targets = paired("binary_hinge", predictions, targets)
-    if may_look(targets):
+    if on_host(targets):
         check_signs("binary_hinge", targets)
     return reduced(F.relu(1.0 - predictions * targets), reduction)
 

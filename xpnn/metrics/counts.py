@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpnn.backend import device_of, index_dtype
+from xpnn.backend import device_of, index_dtype, on_host
 from xpnn.errors import ConfigError, ShapeError
 from xpnn.losses import check_labels
-from xpnn.losses._checks import may_look, require_integers
+from xpnn.losses._checks import require_integers
 from xpnn.metrics._common import labels_of, pair, ramp, raw_pair, real
 
 __all__ = ["confusion_matrix", "f1", "precision", "recall"]
@@ -213,7 +213,7 @@ def confusion_matrix(
         )
         raise ShapeError(msg)
     for labels in (guesses, targets):
-        if may_look(labels):
+        if on_host(labels):
             check_labels(who, labels, num_classes)
     wide = index_dtype(device_of(guesses))
     pairs = xp.astype(targets, wide) * num_classes + xp.astype(guesses, wide)

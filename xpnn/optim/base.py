@@ -175,11 +175,12 @@ class Optimizer(Saveable):
         """
         params = listed(type(self).__name__, model)
         try:
-            grads = [p.grad if p.requires_grad else None for p in params]
+            leaves = [p.vertex for p in params]  # `p.grad` would wrap each gradient first
         except AttributeError:
             for i, param in enumerate(params):
                 check_tensor(self._label(i), param)  # says which is no Tensor
             raise
+        grads = [getattr(leaf, "grad", None) for leaf in leaves]
         if not params:
             msg = (
                 f"{type(self).__name__}.step: there are no parameters. Layers make theirs when they"
@@ -197,9 +198,9 @@ class Optimizer(Saveable):
             )
             raise GraphError(msg)
         self.update(params, grads)
-        for param, grad in zip(params, grads, strict=True):
+        for leaf, grad in zip(leaves, grads, strict=True):
             if grad is not None:
-                param.grad = None
+                leaf.grad = None
         if hasattr(model, "after_update"):
             model.after_update()
         parallel.begin_step()

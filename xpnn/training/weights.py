@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from xpnn._dtypes import as_dtype
-from xpnn.backend import array_namespace, unwrap
+from xpnn.backend import array_namespace, on_host, unwrap
 from xpnn.data import Batch, as_arrays
 from xpnn.errors import ConfigError, DataError
-from xpnn.losses._checks import may_look
 
 __all__ = ["check_weights", "sample_weights", "weighing"]
 
@@ -42,7 +41,7 @@ def check_weights(weight: Any) -> None:
     if isinstance(weight, tuple):
         msg = f"fit: expected the weights of a batch as one array, got {len(weight)}."
         raise DataError(msg)
-    if may_look(weight):
+    if on_host(weight):
         _refuse_negative("the weights of a batch", weight)
 
 

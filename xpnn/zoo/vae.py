@@ -7,10 +7,10 @@ from typing import Any
 
 from xpnn import functional as F
 from xpnn import layers, losses, optim
-from xpnn.backend import array_namespace, device_of, unwrap
+from xpnn.backend import array_namespace, device_of, on_host, unwrap
 from xpnn.layers.base import Layer
 from xpnn.layers.checks import integers
-from xpnn.losses._checks import check_range, may_look
+from xpnn.losses._checks import check_range
 from xpnn.random import get_rng
 from xpnn.training import Sequential
 from xpnn.zoo.data import unlabelled
@@ -110,7 +110,7 @@ class VAE(Generative):
 
     def objective(self, batch: Any) -> tuple[Array, dict[str, Array]]:
         x = only_x(self, batch, weights=True)
-        if may_look(x):
+        if on_host(x):
             check_range("VAE", "pixels", x, 1.0, " Divide them by the largest, such as 255.")
         found = self(x)
         bounds = losses.vae_elbo(found, x, likelihood="bernoulli_logits", reduction="none")
