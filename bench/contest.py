@@ -117,7 +117,7 @@ def main(
     options = _options(doc, rounds, seconds, threads)
     if options.quick:
         bench, options.rounds, options.seconds = tiny or bench, 1, min(options.seconds, 0.2)
-    workloads = by_workload(bench, name)
+    workloads = everything = by_workload(bench, name)
     if options.child:
         workload, contestant = options.child
         print(json.dumps(_measured(workloads[workload][contestant].prepare, options.seconds)))
@@ -127,7 +127,7 @@ def main(
     found = report.gather(_rounds(workloads, options), baseline, options)
     report.show(found)
     if options.save:
-        report.save(found, name)
+        report.save(found, name, everything if options.only else None)
     if options.check and (missed := targets.missed(name, found) + check(found)):
         sys.exit("missed:\n" + "\n".join(missed))
 

@@ -1,4 +1,4 @@
-"""One epoch on 60,000 images as MNIST's, 784-500-500-10, batch 128: ``fit`` over its bare steps.
+"""One epoch on 12,800 images as MNIST's, 784-500-500-10, batch 128: ``fit`` over its bare steps.
 
 ``fit`` shuffles, cuts batches, draws its bar, and keeps the history; the bare steps take batches
 that lie ready. PyTorch's loader is its DataLoader over tensors, shuffled, without processes; the
@@ -106,7 +106,7 @@ def contestants(examples: int, batch: int = 128) -> dict[str, Contestant]:
     )
 
 
-FULL = {"one epoch, batch 128": contestants(60_000)}
+FULL = {"one epoch, batch 128": contestants(12_800)}
 TINY = {"one epoch, batch 128": contestants(8, 4)}
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,11 @@ def _rows(contestants: dict[str, Any], baseline: str) -> dict[str, Any]:
         if work := laps[0]["work"]:
             row["gigaflops"] = work / row["milliseconds"] / 1e6
         rows[name] = row
+    return _compared(rows, baseline)
+
+
+def _compared(rows: dict[str, Any], baseline: str) -> dict[str, Any]:
+    """Put all rows in relation to that of the baseline."""
     if base := rows.get(baseline):
         for row in rows.values():
             row["ratio"] = row["milliseconds"] / base["milliseconds"]
@@ -98,10 +104,25 @@ def about(report: dict[str, Any]) -> str:
     )
 
 
-def save(report: dict[str, Any], name: str) -> None:
-    """Write a report to the results."""
+def save(report: dict[str, Any], name: str, bench: dict[str, Any] | None = None) -> None:
+    """Write a report to the results; one of a part of a ``bench`` into what is there of others."""
+    path = RESULTS / f"{name}.json"
+    if bench is not None and path.exists():
+        report = _joined(json.loads(path.read_text()), report, bench)
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n")
+    path.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def _joined(old: dict[str, Any], new: dict[str, Any], bench: dict[str, Any]) -> dict[str, Any]:
+    if other := [key for key in new if key != "workloads" and old.get(key) != new[key]]:
+        sys.exit(f"--save --only: the results that are there have another {', '.join(other)}")
+    workloads = {}
+    for workload, contestants in bench.items():
+        rows = {**old["workloads"].get(workload, {}), **new["workloads"].get(workload, {})}
+        rows = {name: rows[name] for name in contestants if name in rows}
+        if rows:
+            workloads[workload] = _compared(rows, new["baseline"])
+    return {**new, "workloads": workloads}
 
 
 def load() -> dict[str, Any]:

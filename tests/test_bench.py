@@ -211,6 +211,13 @@ def test_the_table_is_written_between_its_marks(
     report.save(report.gather(rounds, "torch", options), "lenet")
     many = {f"xpnn, batch {n}": [{"seconds": 0.002, **laps, "work": 4e6}] for n in range(20)}
     report.save(report.gather({"mlp, batch": many}, "torch", options), "scaling")
+    part = {"LeNet-5, batch 128": {"jax": [{"seconds": 0.001, **laps}]}}
+    bench = {"LeNet-5, batch 128": {"xpnn": 0, "torch": 0, "jax": 0}}
+    report.save(report.gather(part, "torch", options), "lenet", bench)
+    options.threads = 1
+    other = report.gather(part, "torch", options)
+    with pytest.raises(SystemExit, match="that are there have another threads"):
+        report.save(other, "lenet", bench)
     (tmp_path / "mnist_tutorial.json").write_text('{"runs": []}')  # of another kind
     table.README.write_text(f"before\n{table.BEGIN}old\n{table.END}after\n")
     for _ in range(2):
@@ -221,7 +228,7 @@ def test_the_table_is_written_between_its_marks(
         assert "old" not in written
     assert "| LeNet-5 | torch | 1.50 | 1.3 | - | 1 | 0.8 |" in written
     assert "| peak memory of each workload | torch | 0.50 | 1.2 | - | 1.2 | 0.8 |" in written
-    assert "| LeNet-5, batch 128 | 3 (1.50) | 2 (1.00) |" in written
+    assert "| LeNet-5, batch 128 | 3 (1.50) | 2 (1.00) | 1 (0.50) |" in written
     assert "| mlp, batch | xpnn, batch 0: 2 (2 GFLOP/s); xpnn, batch 1: 2 (2 GFLOP/s)" in written
 
     monkeypatch.setattr(sys, "argv", ["table.py", "--check"])

@@ -259,6 +259,25 @@ def test_compiled_code_begins_when_it_is_worth_it(monkeypatch: pytest.MonkeyPatc
 
 
 @needs_numba
+def test_compiled_code_is_kept_for_the_next_process_each_by_itself() -> None:
+    """Of these two, the bytecode is the same, and only the function that is called differs."""
+    from xpnn.kernels import numba_optim
+
+    for function in ("sqrt", "abs"):
+        program, _, _ = rules.trace(
+            lambda xp, p, g, s, function=function: (getattr(xp, function)(p), {}),
+            *((), {}, np.dtype("float32")),
+        )
+        first, again = (numba_optim._compiled(program, np.dtype("float32")) for _ in range(2))
+        assert sum(again.stats.cache_hits.values()) == 1
+        p, g = np.abs(make((5,))), make((5,))
+        expected = getattr(np, function)(p)
+        again(p, g, np.empty(0, np.float32))
+        assert_same([p], [expected])
+        assert first.stats.cache_path == again.stats.cache_path
+
+
+@needs_numba
 def test_functions_that_compiled_code_has_not_are_numpys(monkeypatch: pytest.MonkeyPatch) -> None:
     from xpnn.kernels import numba_optim
 

@@ -1,14 +1,16 @@
 """Rules of optimizers compiled: each element is read once, and written once.
 
-A rule's instructions become one loop, written here as source text. Compiling it takes about as long
-as NumPy takes for ``_ENOUGH`` elements, so NumPy has the first steps: nothing is lost on a short
-run. The loop rounds like NumPy, operation by operation, so it makes no difference which of them
-makes a step, except to the time it takes.
+A rule's instructions become one loop, written here as source text. Compiling it takes longer than
+NumPy takes for ``_ENOUGH`` elements, so NumPy has the first steps: little is lost on a short run.
+Numba keeps what it compiled on the disk, for the next process. The loop rounds like NumPy,
+operation by operation, so it makes no difference which of them makes a step, except to the time it
+takes.
 """
 
 # mypy: disable-error-code="no-untyped-call, no-untyped-def, untyped-decorator"
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import Counter
 from typing import Any
@@ -68,23 +70,27 @@ def _compiled(program: Program, dtype: Any) -> Any:
     """Return the loop for a program and a dtype, or False if it has functions not known here."""
     if not {name for name, *_ in program.code} <= _EXPRESSIONS.keys():
         return False
-    scope = {"sqrt": np.sqrt, "zero": dtype.type(0), "one": dtype.type(1)}
-    exec(_source(program), scope)
+    # Numba finds what it compiled before by file, name, signature and bytecode, which says nothing
+    # of the functions that are called: so the name is that of the text.
+    body = _source(program)
+    name = f"rule_{hashlib.sha256(body.encode()).hexdigest()[:32]}"
+    scope = {"sqrt": np.sqrt, "zero": dtype.type(0), "one": dtype.type(1), "__name__": __name__}
+    exec(compile(f"def {name}{body}", __file__, "exec"), scope)
     number = from_dtype(dtype)
     array = types.Array(number, 1, "C")
     given = types.Array(number, 1, "C", readonly=True)
     signature = types.void(array, given, *[array] * (program.arrays - 2), array)
-    return njit(signature, nogil=True, error_model="numpy")(scope["loop"])
+    return njit(signature, nogil=True, cache=True, error_model="numpy")(scope[name])
 
 
 def _source(program: Program) -> str:
-    """Return the loop as text."""
+    """Return the loop as text, from the parameters on."""
 
     def term(value: int) -> str:
         return f"v{value}" if value >= 0 else f"c{~value}"
 
     used = {~x for _, *operands in program.code for x in operands if x < 0}
-    lines = [f"def loop({', '.join(f'x{j}' for j in range(program.arrays))}, c):"]
+    lines = [f"({', '.join(f'x{j}' for j in range(program.arrays))}, c):"]
     lines += [f"    c{j} = c[{j}]" for j in sorted(used)]
     lines += ["    for k in range(x0.size):"]
     lines += [f"        v{j} = x{j}[k]" for j in range(program.arrays)]
