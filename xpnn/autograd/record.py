@@ -267,10 +267,13 @@ def backward(
     else:
         gradients = [backend.unwrap(g) for g in gradients]
     roots = [(y.vertex, g) for y, g in zip(outputs, gradients, strict=True) if y.vertex is not None]
-    with tape.recording(create_graph):
+    token = _recording.set(create_graph)  # as `recording` does, which takes longer
+    try:
         return tape.backward(
             roots,
             wanted=None if inputs is None else [x.vertex for x in inputs],
             retain=create_graph if retain_graph is None else retain_graph,
             lift=_lift if create_graph else None,
         )
+    finally:
+        _recording.reset(token)

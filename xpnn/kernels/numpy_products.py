@@ -20,6 +20,7 @@ _ALONE = 1 << 18  # multiplications up to which BLAS uses one thread anyway
 _SHARED = 1 << 25  # from which a part for each thread pays for waking it
 _PIECE = _SHARED // 4  # for the products of a stack
 _ROWS = 16  # a multiple of the rows that the inner loops of BLAS take at a time
+_TINY = 1 << 11  # elements of a matrix for which making the ones takes longer
 _SMALL = 1 << 16  # elements of a matrix whose columns are added up at once
 _IN_CACHE = 1 << 18  # elements of a product to which a vector is added while a cache holds them
 
@@ -85,6 +86,8 @@ def _step(n: int, parts: int) -> int:
 
 def column_sums(x: Array) -> Array:
     """Return the sums of columns, by products with ones: twice as fast as ``sum(axis=0)``."""
+    if x.size <= _TINY:
+        return np.add.reduce(x, axis=0)
     if x.size <= _SMALL:
         return np.ones(len(x), x.dtype) @ x
     places = parts(*x.shape)
