@@ -15,7 +15,14 @@ from xpnn import Tensor, backend, check_grad, parallel
 from xpnn.autograd.record import apply
 from xpnn.autograd.transforms import vjp
 from xpnn.errors import ConfigError, ShapeError
-from xpnn.kernels import numpy_conv, numpy_depthwise, numpy_im2col, numpy_memory
+from xpnn.kernels import (
+    numpy_conv,
+    numpy_depthwise,
+    numpy_im2col,
+    numpy_memory,
+    numpy_winograd,
+)
+from xpnn.kernels.numpy_columns import Window
 from xpnn.primitives.base import Implementation
 from xpnn.primitives.convolution import conv2d, conv_shape, conv_transpose2d
 from xpnn.primitives.windows import as_tuple, resolve_padding, window_outputs
@@ -203,7 +210,7 @@ def test_kernel_equals_standard(case: Case, block: int, shared: int, with_bias: 
     for a in (x, w, g):
         a.flags.writeable = False
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("_COLUMNS", block), ("_FEW", block), ("_SHARED", shared)):
+        for name, value in (("_BLOCK", block), ("_SHARED", shared)):
             patch.setattr(numpy_im2col, name, value)  # many blocks, bands of one image
         patch.setattr(numpy_depthwise, "_SHARED", shared)
         patch.setattr(parallel, "_chosen", 2)
@@ -217,6 +224,63 @@ def test_kernel_equals_standard(case: Case, block: int, shared: int, with_bias: 
             conv2d.joint(numpy_namespace, g, needs, x, w, **static)[: 2 + with_bias],  # type: ignore[misc]
             1e-10, 1e-10,
         )  # fmt: skip
+
+
+@given(
+    n=st.integers(0, 5), size=st.tuples(st.integers(5, 19), st.integers(5, 12)),
+    kernel=st.tuples(st.integers(2, 5), st.integers(1, 4)),
+    channels=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    across=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    padding=st.tuples(st.tuples(st.integers(0, 5), st.integers(0, 5)),
+                      st.tuples(st.integers(0, 2), st.integers(0, 2))),
+    block=st.sampled_from([1 << 21, 1 << 10]), threads=st.sampled_from([1, 2]),
+)  # fmt: skip
+def test_fewer_products_are_the_convolution(
+    n: int, size: Any, kernel: Any, channels: Any, across: Any, padding: Any, block: int,
+    threads: int,
+) -> None:  # fmt: skip
+    draw = np.random.default_rng(n)
+    x, weight, bias = (
+        draw.standard_normal(shape)
+        for shape in ((n, *size, channels[0]), (*kernel, *channels), channels[1:])
+    )
+    window = Window.over(x, kernel, (1, across[0]), padding, (1, across[1]))
+    y = np.zeros((n, *window.outputs, channels[1]))
+    g = draw.standard_normal(y.shape)
+
+    def all_of(way: Any, dtype: Any) -> list[Any]:
+        a, w, b, grad, out = (v.astype(dtype) for v in (x, weight, bias, g, y))
+        dx = np.empty_like(a)
+        way.convolve(a, w, b, out, window)
+        way.input_gradient(grad, w, dx, window)
+        return [out, dx, *way.weight_gradient(grad, a, w, window)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(numpy_winograd, "_BLOCK", block)
+        patch.setattr(parallel, "_chosen", threads)
+        found, again = (all_of(numpy_winograd, np.float32) for _ in range(2))
+        expected = all_of(numpy_im2col, np.float64)
+    for a, b, c in zip(found, expected, again, strict=True):
+        assert a.dtype == np.float32
+        assert np.array_equal(a, c)
+        assert np.max(np.abs(a - b), initial=0) <= 1e-5 * np.max(np.abs(b), initial=1)
+
+
+def test_fewer_products_are_used_where_they_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numpy_conv.fast, "_forced", False)
+    x, w = np.zeros((8, 32, 32, 32), np.float32), np.zeros((3, 3, 32, 32), np.float32)
+
+    def way(x: Any, w: Any, stride: Any = (1, 1), dilation: Any = (1, 1)) -> Any:
+        window = Window.over(x, w.shape[:2], stride, ((1, 1), (1, 1)), dilation)
+        return numpy_conv._way(x, w, x, window)
+
+    assert way(x, w) is way(x, w, (1, 2), (1, 2)) is numpy_winograd
+    for other in (
+        way(x, w, stride=(2, 1)), way(x, w, dilation=(2, 1)), way(x[:, :, :1], w),
+        way(x[..., :2], w[..., :2, :]), way(x[:, :5], w), way(x, w[:1]),
+        way(x.astype(np.float64), w.astype(np.float64)),
+    ):  # fmt: skip
+        assert other is numpy_im2col
 
 
 def test_kernel_reuses_memory() -> None:

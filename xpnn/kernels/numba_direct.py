@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 
 from xpnn.kernels.numba_products import LANES, multiply
-from xpnn.kernels.numpy_im2col import Window
+from xpnn.kernels.numpy_columns import Window
 from xpnn.parallel import get_num_threads, share
 
 __all__ = ["accepts", "convolve", "input_gradient", "weight_gradient"]

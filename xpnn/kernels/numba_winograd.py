@@ -26,7 +26,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from xpnn.kernels.numba_products import LANES, multiply
-from xpnn.kernels.numpy_im2col import Window
+from xpnn.kernels.numpy_columns import Window
 from xpnn.kernels.numpy_products import column_sums
 from xpnn.parallel import get_num_threads, share
 

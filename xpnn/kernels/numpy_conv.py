@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.kernels import fast, numpy_im2col
+from xpnn.kernels import fast, numpy_im2col, numpy_winograd
 from xpnn.kernels.numpy_blocks import Pair, Pairs, window_outputs
+from xpnn.kernels.numpy_columns import Window
 from xpnn.kernels.numpy_depthwise import depthwise, depthwise_vjp
-from xpnn.kernels.numpy_im2col import Window
 from xpnn.kernels.numpy_memory import empty
 
 __all__ = ["conv2d", "conv2d_accepts", "conv2d_vjp"]
@@ -104,11 +104,12 @@ def conv2d_vjp(
 
 def _way(source: Array, weight: Array, target: Array, window: Window) -> Any:
     """Return the module that has the fastest way from one array of images to another."""
-    for name in ("numba_winograd", "numba_direct") if fast.is_on() else ():
-        way = fast.compiled(f"xpnn.kernels.{name}")
-        if way.accepts(source, weight, target, window):
-            return way
-    return numpy_im2col
+    ways: list[Any] = [numpy_winograd]
+    if fast.is_on():
+        ways.insert(0, fast.compiled("xpnn.kernels.numba_winograd"))
+        ways.append(fast.compiled("xpnn.kernels.numba_direct"))
+    accepted = (way for way in ways if way.accepts(source, weight, target, window))
+    return next(accepted, numpy_im2col)
 
 
 def _groups(weight: Array, groups: int) -> Iterator[tuple[slice, slice, Array]]:

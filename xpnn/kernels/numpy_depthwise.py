@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from xpnn.kernels.numpy_blocks import blocks, clipped
-from xpnn.kernels.numpy_im2col import Block, Window
+from xpnn.kernels.numpy_columns import Block, Window
 from xpnn.kernels.numpy_memory import scratch
 from xpnn.parallel import get_num_threads, share
 
