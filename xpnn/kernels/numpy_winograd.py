@@ -21,6 +21,7 @@ from __future__ import annotations
 import functools
 import math
 import threading
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -159,14 +160,20 @@ def convolve(x: Array, weight: Array, bias: Array | None, y: Array, window: Wind
     share(work, found)
 
 
+def _gradient_tiles(g: Array, window: Window, found: list[Block], at: Array) -> _Tiles:
+    """Return what writes the gradients of four rows of outputs, taken to the points."""
+    rows, columns = window.outputs
+    fours = Window((_OUT, 1), (-(-rows // _OUT), columns), (_OUT, 1), ((0, 0), (0, 0)), (1, 1))
+    return _Tiles("padded gradient", g, fours, largest(found), np.ascontiguousarray(at.T))
+
+
 def weight_gradient(g: Array, x: Array, weight: Array, window: Window) -> tuple[Array, Array]:
     """Return the gradients of a kernel and of a bias, given that of the outputs."""
     bt, to_kernel, at = transforms(len(weight))
-    (_, kw, c, o), (rows, columns), points = weight.shape, window.outputs, len(bt)
+    (_, kw, c, o), columns, points = weight.shape, window.outputs[1], len(bt)
     found = _blocks(len(x), window, weight)
     seen = _Columns(x, window, largest(found), bt)
-    fours = Window((_OUT, 1), (-(-rows // _OUT), columns), (_OUT, 1), ((0, 0), (0, 0)), (1, 1))
-    tiles = _Tiles("padded gradient", g, fours, largest(found), np.ascontiguousarray(at.T))
+    tiles = _gradient_tiles(g, window, found, at)
     parts = min(get_num_threads(), len(found))
     totals = np.zeros((parts, points, kw * c, o), x.dtype)
     bias_totals = np.zeros((parts, o), x.dtype)
@@ -188,20 +195,82 @@ def weight_gradient(g: Array, x: Array, weight: Array, window: Window) -> tuple[
 
 
 def input_gradient(g: Array, weight: Array, dx: Array, window: Window) -> None:
-    """Write the gradient of the images, given that of the outputs, into ``dx``."""
-    kh = len(weight)
+    """Write the gradient of the images, given that of the outputs, into ``dx``.
+
+    Without a stride it is the convolution of g with the kernel turned by 180 degrees, unless most
+    of that would be padding. Otherwise the transpose of every step of the convolution.
+    """
     (height, width), (rows, columns) = dx.shape[1:3], window.outputs
     back = window.turned((height, width))
-    tiles = -(-height // _OUT)
     if (
-        window.stride != (1, 1)
-        or min(back.padding[0] + back.padding[1]) < 0
-        or (kh + _OUT - 1) * tiles * width > kh * rows * columns
+        window.stride == (1, 1)
+        and min(back.padding[0] + back.padding[1]) >= 0
+        and 4 * height * width <= 5 * rows * columns
     ):
+        turned = np.ascontiguousarray(weight[::-1, ::-1].transpose(0, 1, 3, 2))
+        convolve(g, turned, None, dx, back)
+    elif window.dilation[1] > 1:
         numpy_im2col.input_gradient(g, weight, dx, window)
-        return
-    turned = np.ascontiguousarray(weight[::-1, ::-1].transpose(0, 1, 3, 2))
-    convolve(g, turned, None, dx, back)
+    else:
+        _transposed(g, weight, dx, window)
+
+
+def _transposed(g: Array, weight: Array, dx: Array, window: Window) -> None:
+    r"""Write :math:`B [(G w) \odot (A g)]`, added up where windows and tiles overlap."""
+    bt, to_kernel, at = transforms(len(weight))
+    (_, kw, c, o), columns, points = weight.shape, window.outputs[1], len(bt)
+    (top, _), (left, _) = window.padding
+    kernel = _times(to_kernel, weight).reshape(points, kw * c, o)
+    kernel = np.ascontiguousarray(kernel.mT)
+    found = _blocks(len(g), window, weight)
+    tiles = _gradient_tiles(g, window, found, at)
+    stride, across = window.stride[1], window.reach(1, columns)
+    apart = -(-kw // stride)  # windows that do not overlap
+
+    def work(bands: list[Block]) -> None:
+        dx[bands[0][0] : bands[0][1]] = 0
+        for block in bands:
+            add(block)
+
+    def add(block: Block) -> None:
+        i0, i1, r0, r1 = block
+        n, m = i1 - i0, r1 - r0
+        values, by_tiles = _memory("products", points, block, columns * o)
+        tiles(block, by_tiles)
+        parts = scratch("columns", (points, n * m * columns, kw * c), g.dtype)
+        np.matmul(values.reshape(points, -1, o), kernel, out=parts)
+        parts = parts.reshape(points, n, m, columns, kw * c)
+        lines, by_tiles = _memory("values", points, block, across * c)
+        lines[...] = 0
+        for first in range(min(apart, columns)):
+            some = parts[:, :, :, first::apart]
+            at_places = _runs(lines[..., first * stride * c :], apart * stride * c, some.shape[3:])
+            np.add(at_places, some, out=at_places)
+        rows = scratch("rows", (n, m, points, across * c), g.dtype)
+        np.matmul(bt.T, by_tiles, out=rows)
+        image = scratch("image", (n, (m - 1) * _OUT + points, across * c), g.dtype)
+        image[...] = 0
+        for first in range(min(2, m)):  # two tiles further on they do not overlap
+            some = rows[:, first::2].reshape(n, -1, points * across * c)
+            lines = image.reshape(n, -1)[:, first * _OUT * across * c :]
+            at_places = _runs(lines, 2 * _OUT * across * c, some.shape[1:])
+            np.add(at_places, some, out=at_places)
+        image = image.reshape(n, -1, across, c)
+        start = r0 * _OUT - top
+        low, high = max(start, 0), min(start + image.shape[1], dx.shape[1])
+        wide = min(dx.shape[2], across - left)
+        if low < high and wide > 0:
+            part = dx[i0:i1, low:high, :wide]
+            seen = image[:, low - start : high - start, left : left + wide]
+            np.add(part, seen, out=part)
+
+    share(work, [list(bands) for _, bands in groupby(found, lambda block: block[0])])
+
+
+def _runs(lines: Array, step: int, shape: tuple[int, ...]) -> Array:
+    """Return a view of runs of numbers, ``step`` apart, along the last axis."""
+    *strides, one = lines.strides
+    return as_strided(lines, (*lines.shape[:-1], *shape), (*strides, step * one, one))
 
 
 def accepts(x: Array, weight: Array, y: Array, window: Window) -> bool:
