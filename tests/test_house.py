@@ -24,6 +24,7 @@ ORDER = [
     "_names",
     "_libraries",
     "backend",
+    "workers",
     "parallel",
     "kernels",
     "memory",

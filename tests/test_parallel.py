@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -249,3 +251,25 @@ def test_a_step_begins_with_all_threads_for_blas() -> None:
     share(lambda i: None, range(2))
     model.train_step(xpnn.data.Batch(x, np.ones((4, 3), np.float32)))
     assert not parallel.pool_in_use()
+
+
+def test_what_is_shared_is_let_go_of() -> None:
+    class Block:
+        pass
+
+    for fails in (False, True):
+        block = Block()
+        gone = weakref.ref(block)
+
+        def work(i: int, block: Block = block, fails: bool = fails) -> None:
+            if fails:
+                raise ValueError
+
+        with parallel.num_threads(3), suppress(ValueError):
+            parallel.share(work, range(4))
+        del work, block
+        for _ in range(100):  # a thread may be about to leave
+            if gone() is None:
+                break
+            time.sleep(0.01)
+        assert gone() is None

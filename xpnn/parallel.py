@@ -12,17 +12,15 @@ the step that decides, and not the time: the same step gives the same bits.
 
 from __future__ import annotations
 
-import contextvars
 import functools
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import count
 from typing import Any
 
 from xpnn.errors import ConfigError
+from xpnn.workers import is_worker, workers
 
 __all__ = [
     "begin_step",
@@ -210,15 +208,6 @@ def pool_in_use() -> bool:
     return _here.shared
 
 
-@functools.cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="xpnn")
-
-
-if hasattr(os, "register_at_fork"):  # threads do not live on in a child
-    os.register_at_fork(after_in_child=_pool.cache_clear)
-
-
 def share(work: Callable[[Any], Any], items: Sequence[Any], worth: bool = True) -> None:
     """Call ``work`` on every item, on all threads if it is worth it; a free one takes the next.
 
@@ -227,27 +216,13 @@ def share(work: Callable[[Any], Any], items: Sequence[Any], worth: bool = True) 
     ``errstate`` counts there too, and the first error is raised when all have stopped.
     """
     threads = min(get_num_threads(), len(items))
-    if threads < 2 or not worth or _here.sharing:
+    if threads < 2 or not worth or _here.sharing or is_worker():
         for item in items:
             work(item)
         return
-    ticket = count().__next__  # atomic
-
-    def take() -> None:
-        _here.sharing = True
-        try:
-            while (i := ticket()) < len(items):
-                work(items[i])
-        finally:
-            _here.sharing = False
-
-    _here.shared = True
-    with blas_alone:
-        pool = _pool(get_num_threads() - 1)
-        others = [pool.submit(contextvars.copy_context().run, take) for _ in range(threads - 1)]
-        try:
-            take()
-        finally:
-            for other in others:
-                if not other.cancel():
-                    other.result()
+    _here.shared = _here.sharing = True
+    try:
+        with blas_alone:
+            workers(get_num_threads() - 1).run(work, items, threads - 1)
+    finally:
+        _here.sharing = False
