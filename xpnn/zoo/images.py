@@ -126,7 +126,7 @@ def lenet5(
     return model
 
 
-@recipe(epochs=30, batch_size=64)
+@recipe(epochs=10, batch_size=64, least_steps=630)
 def convnet(
     shape: tuple[int, ...],
     classes: int,

@@ -256,7 +256,14 @@ def _sample(model: WassersteinGAN) -> Array:
     return model.sample(64)
 
 
-@recipe(epochs=200, batch_size=64, monitor="val_wasserstein", data=unlabelled, samples=_sample)
+@recipe(
+    epochs=80,
+    batch_size=64,
+    least_steps=4200,
+    monitor="val_wasserstein",
+    data=unlabelled,
+    samples=_sample,
+)
 def wgan_gp(
     shape: tuple[int, ...],
     classes: int | None = None,
