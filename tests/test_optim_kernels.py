@@ -127,6 +127,21 @@ def test_numbers_that_are_none_and_huge_ones_too(name: str) -> None:
     assert np.array_equal(*(values(x)[0] for x in (ours, theirs)), equal_nan=True)
 
 
+@pytest.mark.usefixtures("small_blocks", "way")
+def test_numbers_of_their_own_that_differ() -> None:
+    ours, theirs = variables(BORDERS), variables(BORDERS)
+    fast, plain = create("nadam"), create("nadam", elementwise=False)
+    for step in range(6):
+        for optimizer, params in ((fast, ours), (plain, theirs)):
+            optimizer.update(params, gradients(BORDERS, seed=step))
+            slots = list(optimizer._slots.values())
+            if step == 2:
+                for i, product in enumerate((0.5, np.nan, 0.25)):
+                    slots[4 * i + 1].state["mu_product"] = np.asarray(product, np.float32)
+    for a, b in zip(values(ours), values(theirs), strict=True):
+        assert np.array_equal(a, b, equal_nan=True)
+
+
 # What a rule may do, and how it is then followed: as a program, block by block, or not at all.
 def swap(xp: Any, p: Any, g: Any, a: Any, b: Any) -> Any:
     return p - g, b, a

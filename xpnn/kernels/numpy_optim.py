@@ -66,32 +66,33 @@ def elementwise_update(
     workspace : dict
         The optimizer's, for what is kept from step to step.
     """
-    names = [name for name in states[0] if name not in scalars] if scalars else list(states[0])
-    alone = len(names) < len(states[0])  # each parameter has numbers of its own
+    numbers = {name: states[0][name] for name in scalars}
+    if any(state[name] != x for name, x in numbers.items() for state in states[1:]):
+        return [
+            elementwise_update(rule, xp, [p], [g], [state], [own], scalars, workspace)[0]
+            for p, g, state, own in zip(params, grads, states, reuse, strict=True)
+        ]
+    names = [name for name in states[0] if name not in numbers] if numbers else list(states[0])
     pack = workspace.get(id(states[0]))
     if pack is not None and pack.fits(names, params, states):
-        return _packed(rule, xp, pack, params, grads)
+        return _packed(rule, xp, pack, params, grads, states, numbers)
     small = [i for i, p in enumerate(params) if p.size <= _SMALL]
     new = list(params)
-    if small and alone:
-        for i in small:
-            p, found = rule(xp, params[i], grads[i], states[i])
-            new[i] = np.asarray(p)
-            states[i].update({name: np.asarray(x) for name, x in found.items()})
-    elif small:
+    if small:
         ps, gs, few = ([xs[i] for i in small] for xs in (params, grads, states))
         pack = workspace.get(id(few[0]))
         if pack is None or not pack.fits(names, ps, few):
             pack = workspace[id(few[0])] = _Pack(names, ps, few)
-        for i, p in zip(small, _packed(rule, xp, pack, ps, gs), strict=True):
+        for i, p in zip(small, _packed(rule, xp, pack, ps, gs, few, numbers), strict=True):
             new[i] = p
     work: Any = None
     tasks: list[Any] = []
     for i, p in enumerate(params):
         if p.size > _SMALL:
             new[i], arrays, source = _flat(names, p, grads[i], states[i], reuse[i])
-            if work is None or alone:
-                work = _Work(rule, xp, names, states[i], p.dtype)
+            if work is None:
+                work = _Work(rule, xp, names, numbers, p.dtype)
+            states[i].update(work.numbers)
             rows = written_rows(grads[i]) if source is None and work.rests else None
             if rows is None:
                 tasks.append(_Flat(work, arrays, source))
@@ -135,25 +136,24 @@ def _cut(length: int, elements: int, block: int, threads: int) -> Any:
 class _Work:
     """What is done to a block: the instructions of a rule, or where it has others, the rule."""
 
-    def __init__(self, rule: Rule, xp: Any, names: list[str], state: State, dtype: Any) -> None:
-        self.rule, self.xp, self.names = rule, xp, names
-        self.scalars = {name: x for name, x in state.items() if name not in names}
+    def __init__(self, rule: Rule, xp: Any, names: list[str], numbers: State, dtype: Any) -> None:
+        self.rule, self.xp, self.names, self.given = rule, xp, names, numbers
         self.program: Program | None = None
         self.rests = False  # where the gradient is 0
         try:
-            self.program, self.constants, new = trace(rule, names, self.scalars, dtype)
+            self.program, self.constants, new = trace(rule, names, numbers, dtype)
             self.rests = rests(self.program, self.constants)
         except Refused:
             one = np.ones(1, dtype)
-            _, new = rule(xp, one, one, {**dict.fromkeys(names, one), **self.scalars})
-        state.update({name: np.asarray(new[name]) for name in self.scalars})
+            _, new = rule(xp, one, one, {**dict.fromkeys(names, one), **numbers})
+        self.numbers = {name: np.asarray(new[name]) for name in numbers}  # after the step
 
     def __call__(self, arrays: list[Array]) -> None:
         if self.program is not None:
             run_program(self.program, self.constants, arrays)
             return
         p, g, *states = arrays
-        given = {**dict(zip(self.names, states, strict=True)), **self.scalars}
+        given = {**dict(zip(self.names, states, strict=True)), **self.given}
         new_p, new = self.rule(self.xp, p, g, given)
         ids = frozenset(map(id, arrays))
         _write([p, *states], ids, [new_p, *(new[name] for name in self.names)])
@@ -317,16 +317,29 @@ class _Pack:
         return len(now) == len(self.views) and all(map(operator.is_, now, self.views))
 
 
-def _packed(rule: Rule, xp: Any, pack: _Pack, params: Arrays, grads: Arrays) -> list[Array]:
+def _packed(
+    rule: Rule,
+    xp: Any,
+    pack: _Pack,
+    params: Arrays,
+    grads: Arrays,
+    states: list[State],
+    numbers: State,
+) -> list[Array]:
     """Make the step for all small arrays at once."""
     for view, p in zip(pack.params, params, strict=True):
         view[...] = p
     for view, g in zip(pack.grads, grads, strict=True):
         view[...] = g
-    if pack.grad.size > _BLOCK:
-        work = _Work(rule, xp, list(pack.state), pack.state, pack.grad.dtype)
+    if pack.grad.size > _BLOCK // 4:
+        work = _Work(rule, xp, list(pack.state), numbers, pack.grad.dtype)
         _run([_Flat(work, pack.arrays)])
+        numbers = work.numbers
     else:
-        p, new = rule(xp, pack.param, pack.grad, pack.state)
+        p, new = rule(xp, pack.param, pack.grad, {**pack.state, **numbers})
         _write(pack.outputs, pack.ids, [p, *(new[name] for name in pack.state)])
+        numbers = {name: np.asarray(new[name]) for name in numbers}
+    if numbers:
+        for state in states:
+            state.update(numbers)
     return [view.copy() for view in pack.params]
