@@ -28,7 +28,11 @@ BOUNDS: dict[str, str] = dict.fromkeys([t.row for t in (*TARGETS, MEAN, MEMORY)]
     "3 x 3 convolutions": "products, in NumPy; transforms of tiles",
     "LSTM, GRU": "products, whose weight BLAS packs at every step",
     "transformer layer": "products, nine tenths",
-    "Adam, 10 M": "passes over blocks in the cache, in NumPy; the memory",
+    "Adam, 10 M": "twelve passes over blocks in the cache, in NumPy; the memory",
+    "fit over its steps": "its steps; cutting batches, means and bar are a hundredth",
+    "uniform numbers": "NumPy's Philox, on all threads",
+    "dropout masks": "NumPy's Philox, a quarter of a word for each",
+    "peak memory of each workload": "arrays; numba's compiler, 120 MB",
 }
 
 
