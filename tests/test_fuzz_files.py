@@ -7,8 +7,10 @@ number, so that one that fails is run again by ``python tests/test_fuzz_files.py
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import json
+import operator
 import os
 import random
 import subprocess
@@ -16,6 +18,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ from test_every_layer import SINGLE
 from test_saving import Twin, tower
 
 import xpnn
-from xpnn import io, layers
+from xpnn import callbacks, io, layers
 from xpnn.backend import to_numpy
 from xpnn.errors import XpnnError
 
@@ -267,6 +270,58 @@ def test_broken_files_are_refused_or_load_as_they_are() -> None:
     for kind in ("noise", "flip", "cut", "length", "header", "config"):
         assert found[f"{kind} refused"] > 3
     assert found["config loaded"] > 20  # the deeper code was reached
+
+
+# --------------------------------------------------------------------------------- checkpoints
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the way to every part of a JSON value."""
+    for key in keys(value):
+        yield (*path, key)
+        yield from places(value[key], (*path, key))
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_no_part_of_a_checkpoint_is_trusted(number: int, tmp_path: Path) -> None:
+    """Each is deleted, or is something else, beneath a fitting checksum."""
+    rng = random.Random(number)
+    x = np.random.default_rng(0).random((40, 6)).astype("float32")
+
+    def run(resume: Path | None = None) -> Any:
+        xpnn.set_seed(0)
+        model = xpnn.Sequential([layers.Dense(4), layers.BatchNorm(), layers.Dense(3)])
+        model.compile("cross_entropy", "adam", metrics=["accuracy"])
+        watching = [
+            callbacks.Checkpoint(tmp_path / "run", every=1, overwrite=True),
+            callbacks.EarlyStopping("loss"),
+            callbacks.IterationPatience("loss", patience=9),
+            callbacks.LearningRateSchedule(lambda epoch, lr: lr),
+            callbacks.CSVLogger(tmp_path / "log.csv"),
+        ]
+        model.fit(x, np.arange(40) % 3, epochs=2, callbacks=watching, resume=resume, verbose=0)
+
+    run()
+    arrays, config = io.read(max((tmp_path / "run").glob("checkpoint-*")))
+    path = tmp_path / "broken.safetensors"
+    refused = 0
+    for place in places(config):
+        broken = copy.deepcopy(config)
+        *way, last = place
+        parent = functools.reduce(operator.getitem, way, broken)
+        if rng.random() < 0.2:
+            del parent[last]
+        else:
+            parent[last] = copy.deepcopy(rng.choice(VALUES))
+        io.write(path, arrays, broken)
+        try:
+            run(path)
+        except XpnnError:
+            refused += 1
+        except Exception as error:
+            error.add_note(f"{place} became {parent[last] if last in keys(parent) else 'nothing'}")
+            raise
+    assert refused > 50
 
 
 if __name__ == "__main__":

@@ -271,7 +271,7 @@ def test_other_callbacks_or_another_model_are_refused(tmp_path: Path) -> None:
         run(tmp_path, model=network(width=9))
 
 
-@pytest.mark.parametrize("damage", ["cut", "flip", "foreign", "model", "format", "part"])
+@pytest.mark.parametrize("damage", ["cut", "flip", "foreign", "model", "format", "part", "rng"])
 def test_a_damaged_checkpoint_is_refused_and_nothing_is_loaded(tmp_path: Path, damage: str) -> None:
     run(tmp_path, 7)
     path = tmp_path / "checkpoint-00000006.safetensors"
@@ -289,6 +289,8 @@ def test_a_damaged_checkpoint_is_refused_and_nothing_is_loaded(tmp_path: Path, d
         arrays, config = io.read(path)
         if damage == "format":
             config["checkpoint"]["format"] = 99
+        elif damage == "rng":
+            config["checkpoint"]["rng"] = 3  # refused by the stream, which knows no file
         else:
             del config["checkpoint"]["rng"]
         io.write(path, arrays, config)

@@ -146,6 +146,15 @@ def test_networks_tell_digits_apart(name: str, least: float) -> None:
     assert found.files == []
 
 
+def test_a_pixel_that_is_rarely_lit_does_not_decide_alone() -> None:
+    model = zoo.get("batch_normalization").build((4,), 2)
+    x = np.zeros((1000, 4), np.float32)
+    x[0, 0] = 1.0
+    model.fit(x, np.arange(1000) % 2, batch_size=100, epochs=10, verbose=0)
+    normalized = model[1].eval()(x).data
+    assert 1.0 < normalized.max() <= 10.0  # as in a batch of 100 where it is lit once
+
+
 def test_small_data_is_gone_through_more_often() -> None:
     found = zoo.get("mlp")
     assert found.epochs_for(50_000, 100) == found.epochs

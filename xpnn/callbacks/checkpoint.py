@@ -170,4 +170,4 @@ class Checkpoint(Callback):
         return {"best": None if math.isinf(self.best) else self.best}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.best = -math.inf if state["best"] is None else state["best"]
+        self.best = -math.inf if state["best"] is None else float(state["best"])

@@ -101,7 +101,7 @@ class LearningRateSchedule(Callback):
         return {"time": self._time, "used": self._used}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._time, self._used = state["time"], state["used"]
+        self._time, self._used = int(state["time"]), float(state["used"])
 
     def _set(self, run: Any, time: int) -> None:
         """Set the rate of a time, once: a function of the rate before may not be applied twice."""

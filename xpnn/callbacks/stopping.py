@@ -46,8 +46,8 @@ class _Best(Callback):
         return numbers | {f"weights/{name}": x for name, x in (self.best_state or {}).items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.best = -math.inf if state["best"] is None else state["best"]
-        self.best_epoch, self.best_step = state["best_epoch"], state["best_step"]
+        self.best = -math.inf if state["best"] is None else float(state["best"])
+        self.best_epoch, self.best_step = int(state["best_epoch"]), int(state["best_step"])
         weights = {
             name.removeprefix("weights/"): x
             for name, x in state.items()
@@ -117,7 +117,7 @@ class EarlyStopping(_Best):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        self.waited = state["waited"]
+        self.waited = int(state["waited"])
 
 
 class IterationPatience(_Best):
@@ -209,7 +209,7 @@ class IterationPatience(_Best):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        self.patience = state["patience"]
+        self.patience = max(0, state["patience"])
 
 
 def direction(owner: Any, monitor: str, mode: str) -> int:

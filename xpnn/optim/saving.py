@@ -131,6 +131,8 @@ class Saveable(Tuned):
             wrong.append(f"{counts} of {n} parameters")
         if len(state["schedules"]) != len(groups):
             wrong.append(f"{len(state['schedules'])} schedules of {len(groups) - 1} groups and one")
+        if odd := [k for k in (state["steps"], *state["updates"]) if type(k) is not int or k < 0]:
+            wrong.append(f"{odd[0]!r} is no count of updates")
         if odd := [i for i in state["group_of"] if i not in range(len(groups))]:
             wrong.append(f"there is no group {odd[0]}")
         self._refuse(wrong)

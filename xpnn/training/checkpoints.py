@@ -16,7 +16,8 @@ from typing import Any
 from xpnn import backend, io, random
 from xpnn.callbacks import Callback
 from xpnn.callbacks.checkpoint import checkpoints_in
-from xpnn.errors import ConfigError, DataError
+from xpnn.errors import ConfigError, DataError, XpnnError
+from xpnn.training.history import History
 
 __all__ = ["changes", "newest", "read", "write"]
 
@@ -115,7 +116,14 @@ def read(run: Any, path: Path) -> None:
         _compare(run, path, saved)
         with _all_or_nothing(run):
             _restore(run, saved, _together(saved["state"], arrays))
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except DataError as error:
+        if str(path) in str(error):
+            raise
+        msg = f"{path}: {error}"
+        raise DataError(msg) from error
+    except XpnnError:
+        raise
+    except (LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
         msg = f"{path}: this checkpoint lacks or garbles a part ({type(error).__name__}: {error})."
         raise DataError(msg) from error
 
@@ -198,15 +206,30 @@ def _restore(run: Any, saved: Mapping[str, Any], state: Mapping[str, Any]) -> No
     for name, optimizer in model.optimizers.items():
         optimizer.load_state_dict(state["optimizers"][name])
     home = model._home()
-    for name, value in state["means"].items():
-        setattr(run.means, name, _moved(value, home))
-    vars(run.history).update(saved["history"])
-    run.epoch, run.batch, run.step = saved["epoch"], saved["batch"], saved["step"]
-    run.stop, run.validated = saved["stopped"], saved["validated"]
+    run.epoch, run.batch, run.step = (_count(saved[name]) for name in ("epoch", "batch", "step"))
+    if run.batch:
+        means = state["means"]
+        run.means.examples = _count(means["examples"])
+        run.means.weight = _sum(means["weight"], home)
+        run.means.sums = {name: _sum(x, home) for name, x in means["sums"].items()}
+        run.means.read()["loss"]
+    vars(run.history).update(vars(History.of(saved["history"])))
+    run.stop, run.validated = bool(saved["stopped"]), None
+    if saved["validated"] is not None:
+        step, values = saved["validated"]
+        run.validated = _count(step), {name: float(x) for name, x in values.items()}
     random.get_rng().state = saved["rng"]
 
 
-def _moved(value: Any, home: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _moved(x, home) for name, x in value.items()}
-    return backend.asarray(value, device=home) if hasattr(value, "shape") else value
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        msg = f"{value!r} is no number of steps"
+        raise ValueError(msg)
+    return value
+
+
+def _sum(value: Any, home: Any) -> Any:
+    """Return a sum, where the model is if it is an array."""
+    if hasattr(value, "shape") and value.shape == ():
+        return backend.asarray(value, device=home)
+    return float(value) if type(value) is not int else value

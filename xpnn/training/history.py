@@ -127,21 +127,32 @@ class History(Mapping[str, list[float]]):
         {"epochs": 1, "steps": [10], "history": {"loss": [0.5]}, "validations": []}
         History(1 epochs: loss=0.5)
         """
-        found = History()
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            found.epochs, found.steps = int(content["epochs"]), list(content["steps"])
-            for name, values in content["history"].items():
-                found.history[name] = [_number(x) for x in values]
-            for values in content["validations"]:
-                found.validations.append({name: _number(x) for name, x in values.items()})
-            lengths = {len(found.steps), *map(len, found.history.values())}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return History.of(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (ValueError, KeyError, TypeError, OverflowError, AttributeError) as error:
             msg = f"{path}: this is no history that to_json wrote ({error!r})."
             raise DataError(msg) from error
+
+    @staticmethod
+    def of(content: Mapping[str, Any]) -> History:
+        """Return the history that JSON values describe.
+
+        Raises
+        ------
+        ValueError, KeyError, TypeError, OverflowError, AttributeError
+            If they describe none.
+        """
+        found = History()
+        found.epochs = int(content["epochs"])
+        found.steps = [None if x is None else int(x) for x in content["steps"]]
+        for name, values in content["history"].items():
+            found.history[name] = [_number(x) for x in values]
+        for values in content["validations"]:
+            found.validations.append({name: _number(x) for name, x in values.items()})
+        lengths = {len(found.steps), *map(len, found.history.values())}
         if lengths != {found.epochs}:
-            msg = f"{path}: {found.epochs} epochs, but values of {sorted(lengths)}. It was altered."
-            raise DataError(msg)
+            msg = f"{found.epochs} epochs, but values of {sorted(lengths)}: it was altered"
+            raise ValueError(msg)
         return found
 
     def __getitem__(self, name: str) -> list[float]:
@@ -175,7 +186,7 @@ def _finite(x: float) -> float | None:
 
 
 def _number(x: float | None) -> float:
-    return math.nan if x is None else x
+    return math.nan if x is None else float(x)
 
 
 class Means:

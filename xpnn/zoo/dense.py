@@ -252,6 +252,7 @@ def batch_normalization(
     *,
     lr: float = 1e-3,
     hidden: int = 500,
+    epsilon: float = 0.01,
     weight_decay: float = 0.05,
     steps: int | None = None,
 ) -> Sequential:
@@ -265,6 +266,8 @@ def batch_normalization(
         Of AdamW.
     hidden : int
         Units in each hidden layer.
+    epsilon : float
+        What is added to the variance of the inputs; that of the hidden layers is 1e-5.
 
     Returns
     -------
@@ -275,8 +278,16 @@ def batch_normalization(
     -----
     Ioffe & Szegedy 2015, in the order of yadll: normalization, dense layer, ReLU, and again;
     normalization, logits. There: batches of 30, SGD with momentum at 0.01, 1000 epochs at most.
+    Different, and better: the epsilon of the first. At 1e-5 a pixel of the border that is lit in
+    one image of a batch is at most 10 in training, which the batch sees to, but 200 in prediction,
+    and decides alone: of MNIST's validation images 1.76 % were wrong, and are 1.46 %.
     """
-    norms = [layers.BatchNorm() for _ in range(3)]
-    parts: list[layers.Layer] = [norms[0], _relu(hidden), norms[1], _relu(hidden), norms[2]]
+    parts: list[layers.Layer] = [
+        layers.BatchNorm(epsilon=epsilon),
+        _relu(hidden),
+        layers.BatchNorm(),
+        _relu(hidden),
+        layers.BatchNorm(),
+    ]
     optimizer = optim.AdamW(rate(lr, steps), weight_decay=weight_decay)
     return _compiled("batch_normalization", parts, classes, optimizer)
