@@ -23,8 +23,8 @@ WIDEST = 12  # columns
 BOUNDS: dict[str, str] = dict.fromkeys([t.row for t in (*TARGETS, MEAN, MEMORY)], "") | {
     "tiny MLP": "Python: two thirds of the step are calls; the products are 0.01 ms",
     "MLP": "products, two thirds; waking threads; Adam",
-    "LeNet-5": "columns and products of few features, in NumPy; gradients of the second layer",
-    "conv-BN stack": "products of 32 columns, in NumPy; passes over the memory",
+    "LeNet-5": "gradients of the second convolution; pooling and ReLUs, in NumPy",
+    "conv-BN stack": "gradients of the second convolution; passes over the memory",
     "3 x 3 convolutions": "products, in NumPy; transforms of tiles",
     "LSTM, GRU": "products, whose weight BLAS packs at every step",
     "transformer layer": "products, nine tenths",

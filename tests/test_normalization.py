@@ -42,8 +42,9 @@ def arrays(shape: tuple[int, ...], place: str = "cpu", dtype: str = "float64") -
     return [make(shape, place, dtype, seed=i) for i, shape in enumerate(shapes)]
 
 
-def norm(*xs: Any, epsilon: float = 1e-3) -> Any:
-    static = {"axes": tuple(range(xs[0].ndim - 1)), "epsilon": epsilon}
+def norm(*xs: Any, epsilon: float = 1e-3, rectified: bool = False) -> Any:
+    axes = tuple(range(xs[0].ndim - 1))
+    static = {"axes": axes, "epsilon": epsilon, "rectified": rectified}
     return apply(batch_norm, xs, static)
 
 
@@ -99,6 +100,7 @@ def test_finite_differences(shape: Any, version: str) -> None:
     check_grad(lambda x: norm(x, None, None)[0] ** 2, x, order=2)
     check_grad(lambda x, s: norm(x, s, None)[::2], x, scale, order=2)
     check_grad(lambda x, s: norm(x, None, s)[1:], x, shift)
+    check_grad(lambda *xs: norm(*xs, rectified=True), x, scale, shift, order=2)
 
 
 @pytest.mark.parametrize("axes", [(0, 2, 3), (-1, 0, -2), (1, 2, 3)])
@@ -130,15 +132,16 @@ def test_channels_on_another_axis(axes: tuple[int, ...], version: str) -> None:
     st.tuples(*[st.booleans()] * 5),
     st.sampled_from([1, 2]),
     st.booleans(),
+    st.booleans(),
 )
 def test_kernel_equals_standard(
-    places: list[int], c: int, block: int, has: Any, threads: int, compiled: bool
+    places: list[int], c: int, block: int, has: Any, threads: int, compiled: bool, rectified: bool
 ) -> None:
     assume(any(has[2:]))  # a gradient of some output has arrived
     x, *rest = arrays((*places, c))
     x.flags.writeable = False
     scale, shift, *g = (a if yes else None for a, yes in zip(rest, has, strict=True))
-    static = {"axes": tuple(range(len(places))), "epsilon": 1e-2}
+    static = {"axes": tuple(range(len(places))), "epsilon": 1e-2, "rectified": rectified}
     needs = [True, scale is not None, shift is not None]
     found = []
     with pytest.MonkeyPatch.context() as patch, fast.use(compiled and NUMBA):
@@ -170,6 +173,40 @@ def test_kernel_keeps_digits_far_from_zero(compiled: bool) -> None:
         expected = gradients(*wide, None, None)
     for ours, exact in zip(found, expected, strict=True):
         assert_close(ours, exact, 0.0, 1e-6 * float(np.max(np.abs(exact))), check_dtype=False)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_is_rectified_is_that_of_a_relu_behind(compiled: bool) -> None:
+    x, scale, shift, g, *_ = arrays((40, 8, 8, 16), dtype="float32")
+    g[0, 0, 0] = np.inf  # goes where y is positive, and is no NaN elsewhere
+    x[0, 0, 0, ::2], x[0, 0, 0, 1::2] = -9.0, 9.0
+    scale = np.abs(scale)
+
+    def two(*xs: Any) -> Any:
+        return F.relu(norm(*xs)[0])
+
+    def one(*xs: Any) -> Any:
+        return norm(*xs, rectified=True)[0]
+
+    with fast.use(compiled and NUMBA), np.errstate(invalid="ignore"):
+        (y, pullback), (expected, expected_pullback) = (vjp(f, x, scale, shift) for f in (one, two))
+        assert_close(y, expected, 1e-6, 1e-6)
+        assert np.array_equal(np.isinf(pullback(g)[2]), np.isinf(expected_pullback(g)[2]))
+        g[0, 0, 0] = 1.0
+        assert_close(pullback(g), expected_pullback(g), 1e-5, 1e-4)
+
+
+def test_a_normalization_has_an_activation() -> None:
+    x, *_ = arrays((6, 3), dtype="float32")
+    plain = layers.BatchNorm()
+    for name in ("relu", "tanh"):
+        layer = layers.BatchNorm(activation=name)
+        for _ in range(2):  # in training, and in prediction
+            assert_close(layer(x).data, layers.Activation(name)(plain(x)).data, 1e-6, 1e-6)
+            layer.eval()
+            plain.eval()
+        plain.train()
+        plain.reset_running_stats()
 
 
 def test_views(version: str) -> None:

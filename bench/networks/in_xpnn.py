@@ -95,7 +95,7 @@ def conv_stack(problem: Problem) -> Any:
     parts: list[Any] = []
     for i, kernel in enumerate(problem.weights[:9:3]):
         parts += [layers.Conv2D(kernel.shape[-1], 3, padding=1, bias=False)]
-        parts += [layers.BatchNorm(), layers.Activation("relu")]
+        parts += [layers.BatchNorm(activation="relu")]
         parts += [layers.MaxPool2D(2)] if i else []
     model = xpnn.Sequential([*parts, layers.Flatten(), layers.Dense(CLASSES)])
     return _classifier(start(model, problem), problem)

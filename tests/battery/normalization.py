@@ -55,6 +55,10 @@ def _instance_norm(axis: int, epsilon: float = 1e-5) -> Any:
     return formula
 
 
+def _rectified(f: Any) -> Any:
+    return lambda torch, *args: torch.relu(f(torch, *args))
+
+
 def _rms_norm(torch: Any, p: Any, x: Any) -> Any:
     return torch.nn.functional.rms_norm(x, x.shape[-1:], p["scale"], 1e-5)
 
@@ -84,6 +88,14 @@ ROWS = [
         (4, 3, 2),
         batch=True,
         torch=_batch_norm(1, 1e-3),
+    ),
+    Row(
+        "batch norm with relu",
+        lambda: layers.BatchNorm(activation="relu"),
+        (3, 2, 4, 2),
+        (3, 2, 4, 2),
+        batch=True,
+        torch=_rectified(_batch_norm(3)),
     ),
     Row(
         "layer norm",

@@ -9,6 +9,7 @@ from xpnn._dtypes import as_dtype
 from xpnn.autograd.record import apply
 from xpnn.backend import array_namespace
 from xpnn.errors import DTypeError, ShapeError
+from xpnn.functional.rectifiers import relu
 from xpnn.primitives import normalization
 
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm"]
@@ -25,6 +26,7 @@ def batch_norm(
     axis: int = -1,
     epsilon: float = 1e-5,
     statistics: tuple[Array, Array] | None = None,
+    rectified: bool = False,
 ) -> tuple[Array, Array, Array]:
     r"""Normalize each channel, :math:`\gamma (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta`.
 
@@ -40,6 +42,8 @@ def batch_norm(
     statistics : (mean, variance), optional
         Of each channel, for prediction; taken from ``x`` if not given (the variance over n, not
         n - 1).
+    rectified : bool
+        Whether ``y`` is max(y, 0): a ReLU in the same pass over the memory.
 
     Returns
     -------
@@ -59,11 +63,13 @@ def batch_norm(
         "axes": tuple(i for i in range(x.ndim) if i != axis), "epsilon": epsilon,
     }  # fmt: skip
     if statistics is None:
-        return apply(normalization.batch_norm, (x, scale, shift), options)
+        return apply(
+            normalization.batch_norm, (x, scale, shift), {**options, "rectified": rectified}
+        )
     mean, variance = statistics
     xp = array_namespace(x, mean, scale, shift)
     y = normalization.batch_norm_inference(xp, x, mean, variance, scale, shift, **options)
-    return y, mean, variance
+    return relu(y) if rectified else y, mean, variance
 
 
 def layer_norm(

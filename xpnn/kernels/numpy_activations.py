@@ -22,6 +22,7 @@ __all__ = [
 ]
 
 Array = Any
+_LARGE = 1 << 18  # elements of a part that a few short sweeps go over
 
 
 def relu_accepts(x: Array) -> bool:
@@ -29,7 +30,7 @@ def relu_accepts(x: Array) -> bool:
 
 
 def relu(xp: Any, x: Array) -> Array:
-    return elementwise(_rectify, x) if is_large(x) else np.maximum(x, 0)
+    return elementwise(_rectify, x, size=_LARGE) if is_large(x) else np.maximum(x, 0)
 
 
 def _rectify(x: Array, y: Array) -> None:
@@ -49,7 +50,7 @@ def relu_vjp(xp: Any, g: Array, needs: list[bool], y: Array) -> tuple[Array]:
     if not is_large(y):
         return (np.where(y > 0, g, g.dtype.type(0)),)
     f = keep_positive if g.dtype.char in "fd" and g.dtype == y.dtype else keep_positive.plain
-    return (elementwise(f, g, y),)
+    return (elementwise(f, g, y, size=_LARGE),)
 
 
 @sweep

@@ -1,9 +1,8 @@
-"""NumPy kernels of batch normalization: each block is read once for the statistics.
+"""NumPy kernels of batch normalization: sums over blocks that stay in a cache.
 
-Within a block, which stays in a cache, the mean comes first and then the squared deviations; the
-blocks are joined in float64 (Chan, Golub & LeVeque, 1983). So the memory is read as often as the
+The squares are those of deviations from about the mean, so that the memory is read as often as the
 textbook's E[x^2] - E[x]^2 reads it, without its loss of digits. Blocks are shared out to the
-threads, and joined in their order.
+threads, and their sums added up in their order, in float64.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import numpy as np
 
 from xpnn.kernels.fast import sweep
 from xpnn.kernels.numpy_memory import empty, scratch
+from xpnn.kernels.numpy_parts import keep
 from xpnn.parallel import share
 
 __all__ = [
@@ -24,17 +24,26 @@ __all__ = [
     "deviations",
     "input_gradient",
     "products",
+    "rectified",
+    "rectified_gradient",
+    "rectified_products",
     "scaled",
 ]
 
 Array = Any
-_BLOCK = 1 << 17  # elements
+_BLOCK = 1 << 18  # elements: in smaller ones threads wait for each other between calls
 _ROW = 1024
+_SOME = 16
 _SHARED = 1 << 19  # elements from which a second thread pays
 
 
 def batch_norm_accepts(
-    x: Array, scale: Array | None, shift: Array | None, axes: tuple[int, ...], epsilon: float
+    x: Array,
+    scale: Array | None,
+    shift: Array | None,
+    axes: tuple[int, ...],
+    epsilon: float,
+    rectified: bool,
 ) -> bool:
     """Whether the channels are on the last axis, and everything is of one precision."""
     if x.dtype.char not in "fd" or x.size == 0 or x.ndim < 2:
@@ -72,9 +81,9 @@ def _each(rows: Array, work: Callable[[int, slice], None]) -> None:
     )
 
 
-def _folded(sums: Array, channels: int) -> Array:
-    """Return sums over the places of a row, in float64."""
-    return sums.reshape(-1, channels).sum(axis=0, dtype=np.float64)
+def _folded(found: Array, channels: int) -> Array:
+    """Add up what was found in blocks (blocks, 2, a row): over blocks and the places of a row."""
+    return found.sum(axis=0).reshape(2, -1, channels).sum(axis=1)
 
 
 def _columns(block: Array) -> Array:
@@ -103,6 +112,13 @@ def scaled(x: Array, center: Array, factor: Array, offset: Array, y: Array) -> N
 
 
 @sweep
+def rectified(x: Array, center: Array, factor: Array, offset: Array, y: Array) -> None:
+    """Write ``(x - center) * factor + offset``, or 0 where that is less."""
+    scaled.plain(x, center, factor, offset, y)
+    np.maximum(y, np.zeros_like(center), out=y)  # a row takes less time than a number
+
+
+@sweep
 def products(g: Array, x: Array, center: Array, sums: Array, products: Array) -> None:
     """Write the sums over rows of g and of ``g (x - center)``."""
     sums[...] = _columns(g)
@@ -125,31 +141,52 @@ def input_gradient(
     np.subtract(dx, d, out=dx)
 
 
+@sweep
+def rectified_products(
+    g: Array, x: Array, center: Array, factor: Array, offset: Array, dx: Array, sums: Array,
+    products: Array,
+) -> None:  # fmt: skip
+    """Write the sums of :func:`products`, with g where :func:`rectified` is positive.
+
+    That is left in ``dx`` for :func:`rectified_gradient`, unless it is computed anew.
+    """
+    d = np.subtract(x, center, out=scratch("deviation", x.shape, x.dtype))
+    np.multiply(d, factor, out=dx)
+    np.add(dx, offset, out=dx)
+    keep(g, np.greater(dx, 0, out=scratch("above", x.shape, np.bool_)), dx)
+    sums[...] = _columns(dx)
+    np.multiply(d, dx, out=d)
+    products[...] = _columns(d)
+
+
+@sweep
+def rectified_gradient(
+    g: Array, x: Array, center: Array, factor: Array, offset: Array, slope: Array, level: Array,
+    dx: Array,
+) -> None:  # fmt: skip
+    """Write :func:`input_gradient`, with g where :func:`rectified` is positive."""
+    input_gradient.plain(dx, x, center, factor, slope, level, dx)
+
+
 # ------------------------------------------------------------------------------- kernels
 
 
 def _statistics(rows: Array, tile: int, channels: int) -> tuple[Array, Array]:
-    """Return mean and variance, in float64."""
-    found = np.empty((_count(rows), 3, channels))
+    """Return mean and variance, in float64.
 
-    def work(i: int, at: slice) -> None:
-        block = rows[at]
-        n = len(block) * tile
-        around = (_folded(_columns(block), channels) / n).astype(rows.dtype)
-        sums, squares = np.empty((2, rows.shape[1]))
-        deviations(block, np.tile(around, tile), sums, squares)
-        rest = _folded(sums, channels) / n  # what rounding the mean left over
-        found[i, 0], found[i, 1] = n, around + rest
-        found[i, 2] = _folded(squares, channels) - n * rest**2
-
-    _each(rows, work)
-    count, mean, squares = 0.0, np.zeros(channels), np.zeros(channels)
-    for n, block_mean, block_squares in found:
-        gap = block_mean - mean
-        mean += gap * (n / (count + n))
-        squares += block_squares + gap * gap * (count * n / (count + n))
-        count = count + n
-    return mean, squares / count
+    The deviations are first taken from the mean of every 16th row. That is not the mean of all, but
+    so near to it, by the variance itself, that the squares lose a digit at most.
+    """
+    some, places = rows[::_SOME], len(rows) * tile
+    near = (_columns(some).reshape(tile, channels).sum(axis=0) / (len(some) * tile)).astype(
+        rows.dtype
+    )
+    center = np.tile(near, tile)
+    found = np.empty((_count(rows), 2, len(center)))
+    _each(rows, lambda i, at: deviations(rows[at], center, *found[i]))
+    sums, squares = _folded(found, channels)
+    rest = sums / places
+    return near + rest, squares / places - rest**2
 
 
 def batch_norm(
@@ -160,7 +197,8 @@ def batch_norm(
     *,
     axes: tuple[int, ...],
     epsilon: float,
-) -> tuple[tuple[Array, Array, Array], tuple[Array, Array]]:
+    rectified: bool,
+) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array | None]]:
     channels = x.shape[-1]
     tile = _tiling(x.size // channels, channels)
     rows = np.ascontiguousarray(x).reshape(-1, tile * channels)
@@ -173,11 +211,13 @@ def batch_norm(
         offset = offset + shift
     y = empty(x.shape, x.dtype)
     y_rows = y.reshape(rows.shape)
-    center, factor, offset = (np.tile(v.astype(x.dtype), tile) for v in (around, factor, offset))
-    _each(rows, lambda i, at: scaled(rows[at], center, factor, offset, y_rows[at]))
-    return (y, around, var.astype(x.dtype)), (mean, inverse)
+    center, *line = (np.tile(v.astype(x.dtype), tile) for v in (around, factor, offset))
+    f = _rectified if rectified else scaled
+    _each(rows, lambda i, at: f(rows[at], center, *line, y_rows[at]))
+    return (y, around, var.astype(x.dtype)), (mean, inverse, line[1] if rectified else None)
 
 
+_rectified = rectified  # an argument has that name
 batch_norm.residual = True  # type: ignore[attr-defined]
 
 
@@ -185,56 +225,62 @@ def batch_norm_vjp(
     xp: Any,
     g: tuple[Array | None, Array | None, Array | None],
     needs: list[bool],
-    res: tuple[Array, Array],
+    res: tuple[Array, Array, Array | None],
     x: Array,
     scale: Array | None,
     axes: tuple[int, ...],
 ) -> tuple[Array | None, ...]:
     g_y, g_mean, g_var = g
-    mean, inverse = res
+    mean, inverse, offset = res  # the offset only of what was rectified
     channels = x.shape[-1]
     places = x.size // channels
     tile = _tiling(places, channels)
     rows = np.ascontiguousarray(x).reshape(-1, tile * channels)
     around = mean.astype(x.dtype)
     center, rounded = np.tile(around, tile), around - mean
+    factor = inverse if scale is None else inverse * scale
+    factors = np.tile(factor.astype(x.dtype), tile)
     total, product = np.zeros(channels), np.zeros(channels)  # of g, and of g (x - mean)
+    dx = empty(x.shape, x.dtype) if needs[0] or offset is not None else None
+    dx_rows: Any = None if dx is None else dx.reshape(rows.shape)
     if g_y is not None:
         g_rows = np.ascontiguousarray(g_y, dtype=x.dtype).reshape(rows.shape)
-        found = np.empty((_count(rows), 2, channels))
+        found = np.empty((_count(rows), 2, len(center)))
 
         def add(i: int, at: slice) -> None:
-            sums, of_products = np.empty((2, rows.shape[1]))
-            products(g_rows[at], rows[at], center, sums, of_products)
-            found[i] = _folded(sums, channels), _folded(of_products, channels)
+            if offset is None:
+                products(g_rows[at], rows[at], center, *found[i])
+            else:
+                rectified_products(
+                    g_rows[at], rows[at], center, factors, offset, dx_rows[at], *found[i]
+                )
 
         _each(rows, add)
-        total, product = found.sum(axis=0)
+        total, product = _folded(found, channels)
         product += total * rounded
-    dx = None
     if needs[0]:
         # dx = factor g - slope (x - mean) - level
-        factor = inverse if scale is None else inverse * scale
         slope, level = factor * inverse**2 * product / places, factor * total / places
         if g_mean is not None:
             level = level - g_mean / places
         if g_var is not None:
             slope = slope - 2.0 * g_var / places
         level = level + slope * rounded
-        factors, slopes, levels = (np.tile(v.astype(x.dtype), tile) for v in (factor, slope, level))
-        dx = empty(x.shape, x.dtype)
-        dx_rows = dx.reshape(rows.shape)
-        if g_y is None:
-            _each(rows, lambda i, at: scaled(rows[at], center, -slopes, -levels, dx_rows[at]))
-        else:
-            _each(
-                rows,
-                lambda i, at: input_gradient(
-                    g_rows[at], rows[at], center, factors, slopes, levels, dx_rows[at]
-                ),
-            )
+        slopes, levels = (np.tile(v.astype(x.dtype), tile) for v in (slope, level))
+
+        def subtract(i: int, at: slice) -> None:
+            if g_y is None:
+                scaled(rows[at], center, -slopes, -levels, dx_rows[at])
+            elif offset is None:
+                input_gradient(g_rows[at], rows[at], center, factors, slopes, levels, dx_rows[at])
+            else:
+                rectified_gradient(
+                    g_rows[at], rows[at], center, factors, offset, slopes, levels, dx_rows[at]
+                )
+
+        _each(rows, subtract)
     return (
-        dx,
+        dx if needs[0] else None,
         (product * inverse).astype(x.dtype) if needs[1] and g_y is not None else None,
         total.astype(x.dtype) if needs[2] and g_y is not None else None,
     )

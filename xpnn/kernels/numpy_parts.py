@@ -18,9 +18,9 @@ _PART = 1 << 16  # elements
 _BITS = {2: np.int16, 4: np.int32, 8: np.int64}
 
 
-def parts(rows: int, width: int = 1) -> list[slice]:
-    """Divide rows of ``width`` elements into parts of 64 k elements, but one row at least."""
-    step = max(_PART // max(width, 1), 1)
+def parts(rows: int, width: int = 1, size: int | None = None) -> list[slice]:
+    """Divide rows of ``width`` elements into parts of 64 k elements, or ``size``."""
+    step = max((size or _PART) // max(width, 1), 1)
     return [slice(i, min(i + step, rows)) for i in range(0, rows, step)]
 
 
@@ -29,23 +29,26 @@ def is_large(x: Array) -> bool:
     return bool(x.size > _PART)
 
 
-def over_parts(work: Callable[[slice], None], rows: int, width: int = 1) -> None:
-    """Call ``work`` on parts of the rows, on all threads if there are more than a few."""
+def over_parts(
+    work: Callable[[slice], None], rows: int, width: int = 1, size: int | None = None
+) -> None:
+    """Call ``work`` on parts of the rows, on all threads if there is more than a little."""
     if rows * width <= _PART:
         work(slice(0, rows))
         return
-    places = parts(rows, width)
-    parallel.share(work, places, worth=len(places) > 3)
+    places = parts(rows, width, size)
+    parallel.share(work, places, worth=rows * width > 3 * _PART)
 
 
-def elementwise(f: Callable[..., Any], *xs: Array) -> Array:
+def elementwise(f: Callable[..., Any], *xs: Array, size: int | None = None) -> Array:
     """Return what ``f(*xs, out)`` writes, part by part: a flat part of each array at a time.
 
-    The arrays are of one shape, and the result of the dtype of the first.
+    The arrays are of one shape, and the result of the dtype of the first. If ``f`` is but a few
+    short sweeps, larger parts are better: threads wait for each other between calls.
     """
     y = empty(xs[0].shape, xs[0].dtype)
     flat = [x.reshape(-1) for x in (*xs, y)]
-    over_parts(lambda at: f(*(x[at] for x in flat)), y.size)
+    over_parts(lambda at: f(*(x[at] for x in flat)), y.size, size=size)
     return y
 
 

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 Array = Any
-_BLOCK = 1 << 17  # elements of x: what a sweep reads stays in a second-level cache
+_BLOCK = 1 << 18  # elements of x: in smaller ones threads wait for each other between calls
 _SHARED = 1 << 20  # from which a second thread pays
 
 

@@ -187,7 +187,7 @@ class ResidualBlock(Layer):
         plain: dict[str, Any] = {"bias": False, "weight_init": weight_init}
         norm: dict[str, Any] = {"momentum": momentum, "epsilon": epsilon}
         self.convolution1 = Conv2D(out_channels, kernel, stride=steps, padding=around, **plain)
-        self.norm1 = BatchNorm(**norm)
+        self.norm1 = BatchNorm(activation=activation, **norm)
         self.convolution2 = Conv2D(out_channels, kernel, padding=around, **plain)
         self.norm2 = BatchNorm(**norm)
         if shortcut != "identity":  # build() takes them away again if they are not needed
@@ -224,7 +224,7 @@ class ResidualBlock(Layer):
         require_floats("ResidualBlock", x)
         example_shape("ResidualBlock", x.shape, self.data_format, 2, self.in_channels)
         x = channels_last(x, self.data_format)
-        y = self.activation(self.norm1(self.convolution1(x)))
+        y = self.norm1(self.convolution1(x))
         y = self.norm2(self.convolution2(y))
         if self.shortcut == "convolution":
             x = self.norm3(self.convolution3(x))

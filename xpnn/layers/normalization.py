@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
+from xpnn import activations, initializers
 from xpnn import functional as F
-from xpnn import initializers
 from xpnn.backend import array_namespace, unwrap
 from xpnn.errors import ConfigError, ShapeError
 from xpnn.layers.base import Layer, Parameter
@@ -37,6 +37,9 @@ class BatchNorm(Layer):
         Inside the root.
     affine : bool
         Whether there are :math:`\gamma` and :math:`\beta`.
+    activation : str or callable, optional
+        What y goes through at last. On the CPU, "relu" costs no pass over the memory here, as a
+        layer behind this one does.
 
     Attributes
     ----------
@@ -58,7 +61,12 @@ class BatchNorm(Layer):
     channels: int | None = None
 
     def __init__(
-        self, axis: int = -1, momentum: float = 0.1, epsilon: float = 1e-5, affine: bool = True
+        self,
+        axis: int = -1,
+        momentum: float = 0.1,
+        epsilon: float = 1e-5,
+        affine: bool = True,
+        activation: Any = None,
     ) -> None:
         if not 0.0 <= momentum <= 1.0:
             msg = f"BatchNorm: 'momentum' must be in [0, 1], got {momentum}."
@@ -66,6 +74,7 @@ class BatchNorm(Layer):
         (self.axis,) = integers("BatchNorm", None, axis=axis)
         self.momentum, self.affine = momentum, affine
         self.epsilon = _positive("BatchNorm", epsilon)
+        self.activation = activations.get(activation)
 
     def build(self, shape: tuple[int, ...]) -> None:
         if not -len(shape) <= self.axis < len(shape) or len(shape) < 2:
@@ -97,22 +106,22 @@ class BatchNorm(Layer):
                 f" shape {tuple(x.shape)}."
             )
             raise ShapeError(msg)
+        rectified = self.activation is activations.relu
+        options: dict[str, Any] = {
+            "axis": self.axis, "epsilon": self.epsilon, "rectified": rectified
+        }  # fmt: skip
         if not self.training:
-            running = (self.running_mean, self.running_var)
-            return F.batch_norm(
-                x, self.scale, self.shift,
-                axis=self.axis, epsilon=self.epsilon, statistics=running,
-            )[0]  # fmt: skip
-        n = math.prod(x.shape) // self.channels
-        if n < 2:
+            options["statistics"] = self.running_mean, self.running_var
+        elif (n := math.prod(x.shape) // self.channels) < 2:
             msg = (
                 "BatchNorm: in training more than one value a channel is needed, got shape"
                 f" {tuple(x.shape)}. Use a larger batch, or eval()."
             )
             raise ShapeError(msg)
-        y, mean, var = F.batch_norm(x, self.scale, self.shift, axis=self.axis, epsilon=self.epsilon)
-        self._take_in(unwrap(mean), unwrap(var) * (n / (n - 1)))
-        return y
+        y, mean, var = F.batch_norm(x, self.scale, self.shift, **options)
+        if self.training:
+            self._take_in(unwrap(mean), unwrap(var) * (n / (n - 1)))
+        return y if rectified else self.activation(y)
 
     def _take_in(self, mean: Array, var: Array) -> None:
         xp = array_namespace(mean)

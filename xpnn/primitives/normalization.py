@@ -124,6 +124,7 @@ def batch_norm(
     *,
     axes: tuple[int, ...],
     epsilon: float = 1e-5,
+    rectified: bool = False,
 ) -> tuple[tuple[Array, Array, Array], Any]:
     r"""Normalise each channel with the mean and the variance of the batch.
 
@@ -133,8 +134,9 @@ def batch_norm(
 
     x, the axes to sum over (all but that of the C channels), scale (C,) or None, shift (C,) or None
     -> y like x, mean (C,), var (C,). The variance is the biased one, over n; it is summed from the
-    deviations, in float32 at least. Ioffe & Szegedy (2015). What is kept is the mean, and one over
-    the standard deviation.
+    deviations, in float32 at least. Ioffe & Szegedy (2015). ``rectified``: y is max(y, 0), a ReLU
+    that costs no pass of its own. What is kept is the mean, one over the standard deviation, and
+    where y is positive.
     """
     kept = _channel_axis(x.shape, axes, scale, shift)
     if math.prod(x.shape) == 0:
@@ -152,8 +154,11 @@ def batch_norm(
     y = deviation * factor
     if shift is not None:
         y = y + xp.reshape(shift, kept)
+    positive = None
+    if rectified:
+        positive, y = y > 0, xp.maximum(y, 0.0)
     outputs = _like(xp, y, x.dtype), xp.reshape(mean, (-1,)), xp.reshape(var, (-1,))
-    return outputs, (mean, inverse)
+    return outputs, (mean, inverse, positive)
 
 
 @batch_norm.vjp
@@ -161,7 +166,7 @@ def _batch_norm_vjp(
     xp: Any,
     g: tuple[Array | None, Array | None, Array | None],
     needs: list[bool],
-    res: tuple[Array, Array],
+    res: tuple[Array, Array, Array | None],
     x: Array,
     scale: Array | None,
     shift: Array | None,
@@ -169,12 +174,14 @@ def _batch_norm_vjp(
 ) -> tuple[Array | None, ...]:
     # dx = gamma / sigma (g - mean(g) - x^ mean(g x^)), then what came through mean and variance
     g_y, g_mean, g_var = g
-    mean, inverse = res
+    mean, inverse, positive = res
     kept, count = mean.shape, math.prod(x.shape) // math.prod(mean.shape)
     normal = (_wide(xp, x) - mean) * inverse
     dx = d_scale = d_shift = None
     if g_y is not None:
         g_y = _wide(xp, g_y)
+        if positive is not None:
+            g_y = xp.where(positive, g_y, xp.zeros_like(g_y))
         d_shift = xp.sum(g_y, axis=axes, keepdims=True)
         d_scale = xp.sum(g_y * normal, axis=axes, keepdims=True)
     if needs[0]:
