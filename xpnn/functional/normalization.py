@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from xpnn._dtypes import as_dtype
@@ -26,7 +27,7 @@ def batch_norm(
     axis: int = -1,
     epsilon: float = 1e-5,
     statistics: tuple[Array, Array] | None = None,
-    rectified: bool = False,
+    activation: Callable[[Array], Array] | None = None,
 ) -> tuple[Array, Array, Array]:
     r"""Normalize each channel, :math:`\gamma (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta`.
 
@@ -42,8 +43,9 @@ def batch_norm(
     statistics : (mean, variance), optional
         Of each channel, for prediction; taken from ``x`` if not given (the variance over n, not
         n - 1).
-    rectified : bool
-        Whether ``y`` is max(y, 0): a ReLU in the same pass over the memory.
+    activation : callable, optional
+        A function of one array, what ``y`` goes through at last. ``relu`` is computed in the same
+        pass over the memory.
 
     Returns
     -------
@@ -63,13 +65,13 @@ def batch_norm(
         "axes": tuple(i for i in range(x.ndim) if i != axis), "epsilon": epsilon,
     }  # fmt: skip
     if statistics is None:
-        return apply(
-            normalization.batch_norm, (x, scale, shift), {**options, "rectified": rectified}
-        )
+        options["rectified"] = rectified = activation is relu
+        y, mean, variance = apply(normalization.batch_norm, (x, scale, shift), options)
+        return y if rectified or activation is None else activation(y), mean, variance
     mean, variance = statistics
     xp = array_namespace(x, mean, scale, shift)
     y = normalization.batch_norm_inference(xp, x, mean, variance, scale, shift, **options)
-    return relu(y) if rectified else y, mean, variance
+    return y if activation is None else activation(y), mean, variance
 
 
 def layer_norm(

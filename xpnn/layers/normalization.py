@@ -106,10 +106,7 @@ class BatchNorm(Layer):
                 f" shape {tuple(x.shape)}."
             )
             raise ShapeError(msg)
-        rectified = self.activation is activations.relu
-        options: dict[str, Any] = {
-            "axis": self.axis, "epsilon": self.epsilon, "rectified": rectified
-        }  # fmt: skip
+        options: dict[str, Any] = {"axis": self.axis, "epsilon": self.epsilon}
         if not self.training:
             options["statistics"] = self.running_mean, self.running_var
         elif (n := math.prod(x.shape) // self.channels) < 2:
@@ -118,10 +115,12 @@ class BatchNorm(Layer):
                 f" {tuple(x.shape)}. Use a larger batch, or eval()."
             )
             raise ShapeError(msg)
-        y, mean, var = F.batch_norm(x, self.scale, self.shift, **options)
+        y, mean, var = F.batch_norm(
+            x, self.scale, self.shift, activation=self.activation, **options
+        )
         if self.training:
             self._take_in(unwrap(mean), unwrap(var) * (n / (n - 1)))
-        return y if rectified else self.activation(y)
+        return y
 
     def _take_in(self, mean: Array, var: Array) -> None:
         xp = array_namespace(mean)
