@@ -7,6 +7,7 @@ of shapes and keys than a run has time for.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,10 @@ from xpnn.backend import as_device
 
 # JAX compiles every operation, for every shape: less thoroughly, but in less time.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+# A shell starts what it sends to the background with Ctrl-C ignored, which tests then wait for.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # One draw of examples in CI, so that a failure there is a failure everywhere.
 settings.register_profile(
