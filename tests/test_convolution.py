@@ -227,7 +227,7 @@ def test_kernel_equals_standard(case: Case, block: int, shared: int, with_bias: 
 
 
 @given(
-    n=st.integers(0, 5), size=st.tuples(st.integers(5, 19), st.integers(5, 12)),
+    n=st.integers(0, 5), size=st.tuples(st.integers(5, 19), st.integers(7, 12)),
     kernel=st.tuples(st.integers(2, 5), st.integers(1, 4)),
     channels=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     across=st.tuples(st.integers(1, 2), st.integers(1, 2)),
