@@ -320,10 +320,11 @@ def test_a_run_that_fails_on_the_way_has_exit_status_1(capsys: Any, monkeypatch:
     def full(*args: Any, **options: Any) -> None:
         raise OSError(28, "No space left on device", "runs/mlp/model.safetensors")
 
-    assert main(["train", "mlp", "--set", "hidden=99999999999999"]) == 1
-    err = capsys.readouterr().err
-    assert err.startswith("xpnn: out of memory. Unable to allocate")
-    assert len(err.splitlines()) == 1
+    for name, size in (("mlp", 10**14 - 1), ("lstm", 2**62)):
+        assert main(["train", name, "--set", f"hidden={size}"]) == 1
+        err = capsys.readouterr().err
+        assert err.startswith(("xpnn: out of memory. Unable to", "xpnn: out of memory. Maximum"))
+        assert len(err.splitlines()) == 1
 
     monkeypatch.setattr(zoo, "train", full)
     assert main(["train", "mlp"]) == 1

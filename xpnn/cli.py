@@ -227,6 +227,10 @@ def _complain(error: Any) -> None:
     print(f"xpnn: {' '.join(str(error).split())}", file=sys.stderr)
 
 
+# How NumPy calls arrays that no memory could hold, for which it has no MemoryError.
+_NO_SUCH_SIZE = ("Maximum allowed dimension exceeded", "array is too big")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status.
 
@@ -256,4 +260,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except XpnnError as error:
         _complain(error)
         return 2
+    except ValueError as error:
+        if not str(error).startswith(_NO_SUCH_SIZE):
+            raise
+        _complain(f"out of memory. {error}")
+        return 1
     return status
