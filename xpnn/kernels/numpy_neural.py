@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.kernels.numpy_activations import relu_vjp
+from xpnn.kernels.numpy_activations import relu_in_place, relu_vjp
 from xpnn.kernels.numpy_parts import elementwise, keep
 from xpnn.kernels.numpy_products import column_sums, product
 
@@ -35,11 +35,7 @@ def linear(xp: Any, x: Array, weight: Array, bias: Array | None) -> Array:
 
 
 def linear_relu(xp: Any, x: Array, weight: Array, bias: Array | None) -> Array:
-    return _linear(x, weight, bias, _rectify)
-
-
-def _rectify(y: Array) -> None:
-    np.maximum(y, 0, out=y)
+    return _linear(x, weight, bias, relu_in_place)
 
 
 def _linear(
