@@ -402,13 +402,16 @@ def test_what_is_dropped_is_zero_also_if_it_was_infinite() -> None:
 
 
 @given(st.lists(st.integers(1, 9), max_size=2), st.integers(1, 40), st.sampled_from([0.0, 0.1]),
-       st.sampled_from(["float32", "float64"]))  # fmt: skip
-def test_cross_entropy(lead: list[int], classes: int, smoothing: float, dtype: str) -> None:
+       st.sampled_from(["float32", "float64"]), st.booleans())  # fmt: skip
+def test_cross_entropy(
+    lead: list[int], classes: int, smoothing: float, dtype: str, mean: bool
+) -> None:
     rng = np.random.default_rng(0)
     logits = np.asarray(draw(rng, *lead, classes, dtype=dtype) * 20)
     labels = np.asarray(rng.integers(0, classes, lead))
-    g = np.asarray(draw(rng, *lead, dtype=dtype))
-    primitive, static = losses.softmax_cross_entropy, {"smoothing": smoothing}
+    g = np.asarray(draw(rng, *(() if mean else lead), dtype=dtype))
+    primitive = losses.softmax_cross_entropy
+    static = {"smoothing": smoothing, "mean": mean}
     with cut_up(2):
         same(primitive, [logits, labels], static, g, [True, False], TOLERANCE[dtype])
 

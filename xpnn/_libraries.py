@@ -92,6 +92,10 @@ class Library:
         """Return whether an array lies where the host reads it without waiting for a device."""
         return self.device_name(self.device_of(x)) == "cpu"
 
+    def extent(self, x: Array) -> tuple[Any, Any]:
+        """Return the least and the greatest number in an array."""
+        return self.xp.min(x), self.xp.max(x)
+
     def to_numpy(self, x: Array) -> Any:
         """Copy or view an array on the host."""
         return np.asarray(x)
@@ -116,6 +120,9 @@ class _NumPy(Library):
 
     def on_host(self, x: Array) -> bool:
         return True
+
+    def extent(self, x: Array) -> tuple[Any, Any]:
+        return np.minimum.reduce(x, axis=None), np.maximum.reduce(x, axis=None)
 
     def from_numpy(self, x: Any, native: Any, copy: bool | None) -> Array:
         return np.asarray(x) if copy is None else np.array(x, copy=copy)

@@ -31,6 +31,7 @@ __all__ = [
     "available_devices",
     "device",
     "device_of",
+    "extent",
     "get_device",
     "get_dtype",
     "index_dtype",
@@ -264,6 +265,11 @@ def on_host(x: Any) -> bool:
     """Return whether the values of an array can be read without waiting for a device."""
     raw = unwrap(x)
     return find_library(raw).on_host(raw)
+
+
+def extent(x: Any) -> tuple[Any, Any]:
+    """Return the least and the greatest number in an array that is not empty."""
+    return find_library(raw := unwrap(x)).extent(raw)
 
 
 def available_devices() -> list[str]:

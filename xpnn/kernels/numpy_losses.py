@@ -18,12 +18,14 @@ __all__ = [
 Array = Any
 
 
-def softmax_cross_entropy_accepts(logits: Array, labels: Array, *, smoothing: float) -> bool:
+def softmax_cross_entropy_accepts(
+    logits: Array, labels: Array, *, smoothing: float, mean: bool
+) -> bool:
     return logits.dtype.char in "fd" and logits.size > 0
 
 
 def softmax_cross_entropy(
-    xp: Any, logits: Array, labels: Array, *, smoothing: float
+    xp: Any, logits: Array, labels: Array, *, smoothing: float, mean: bool
 ) -> tuple[Array, Array]:
     classes = logits.shape[-1]
     rows, targets = logits.reshape(-1, classes), labels.reshape(-1)
@@ -44,6 +46,9 @@ def softmax_cross_entropy(
         np.add(total, top, out=logarithm[at, None])
 
     over_parts(part, *rows.shape)
+    if mean:
+        value = np.add.reduce(loss) / loss.dtype.type(loss.size)
+        return value, logarithm
     return loss.reshape(labels.shape), logarithm.reshape(*labels.shape, 1)
 
 
@@ -58,12 +63,14 @@ def softmax_cross_entropy_vjp(
     labels: Array,
     res: Array,
     smoothing: float,
+    mean: bool,
 ) -> tuple[Array, None]:
     # softmax(x) - target, times the gradient of the row
     classes = logits.shape[-1]
     dx = empty(logits.shape, logits.dtype)
     rows, d_rows = (a.reshape(-1, classes) for a in (logits, dx))
-    targets, logarithm, factors = labels.reshape(-1), res.reshape(-1, 1), g.reshape(-1, 1)
+    targets, logarithm = labels.reshape(-1), res.reshape(-1, 1)
+    factor, factors = (g / len(rows), None) if mean else (None, g.reshape(-1, 1))
 
     def part(at: slice) -> None:
         d = np.subtract(rows[at], logarithm[at], out=d_rows[at])
@@ -71,7 +78,7 @@ def softmax_cross_entropy_vjp(
         if smoothing:
             d -= smoothing / classes
         d[np.arange(len(d)), targets[at]] -= 1 - smoothing
-        d *= factors[at]
+        d *= factor if factors is None else factors[at]
 
     over_parts(part, *rows.shape)
     return dx, None

@@ -28,6 +28,7 @@ __all__ = [
 Array = Any
 
 _FEW = 64  # rows
+_TINY = 1 << 11  # elements of a weight for which turning the product around takes longer
 
 
 def linear(xp: Any, x: Array, weight: Array, bias: Array | None) -> Array:
@@ -85,7 +86,7 @@ def _lies_across(weight: Array) -> bool:
 
 def _times_transposed(rows: Array, weight: Array) -> Array:
     """Return ``rows @ weight.T``, for which BLAS needs up to twice the time if rows are few."""
-    if len(rows) > _FEW:
+    if len(rows) > _FEW or weight.size <= _TINY:
         return product(rows, weight.T)
     return np.ascontiguousarray((weight @ rows.T).T)
 

@@ -41,7 +41,7 @@ def product(
     work = n * m * b.shape[0]
     if work <= _ALONE:  # the shortest way: a small network is mostly calls
         out = np.matmul(a, b, out=out)
-        return _finish(out, plus, last)
+        return out if plus is last is None else _finish(out, plus, last)
     if out is None:
         out = empty((n, m), np.result_type(a, b))
     threads = parallel.get_num_threads()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from xpnn._dtypes import as_dtype
-from xpnn.backend import array_namespace, unwrap
+from xpnn.backend import array_namespace, extent, unwrap
 from xpnn.errors import DataError
 
 __all__ = [
@@ -60,12 +60,12 @@ def check_labels(who: str, labels: Array, classes: int, ignore_index: int | None
     >>> losses.check_labels("a loss", np.asarray([0, 2, -100]), 3, ignore_index=-100)
     """
     raw = unwrap(labels)
-    xp = array_namespace(raw)
     if ignore_index is not None:
+        xp = array_namespace(raw)
         raw = xp.where(not_ignored(raw, ignore_index), raw, xp.zeros_like(raw))
     if math.prod(raw.shape) == 0:
         return
-    low, high = int(xp.min(raw)), int(xp.max(raw))
+    low, high = map(int, extent(raw))
     if low < 0 or high >= classes:
         last, got = classes - 1, low if low < 0 else high
         msg = f"{who}: there are {classes} classes, so labels must be in [0, {last}]; got {got}."
@@ -76,10 +76,9 @@ def check_range(who: str, what: str, values: Array, high: float, cure: str) -> N
     """Raise an error if an array holds numbers outside [0, high], or NaN; it reads them."""
     if math.prod(values.shape) == 0:
         return
-    xp = array_namespace(values)
     if as_dtype(values.dtype).kind == "b":
         return
-    least, most = float(xp.min(values)), float(xp.max(values))
+    least, most = map(float, extent(values))
     if not (least >= 0.0 and most <= high):
         msg = f"{who}: {what} must be in [0, 1], got {most if least >= 0.0 else least:g}.{cure}"
         raise DataError(msg)

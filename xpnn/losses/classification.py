@@ -117,8 +117,14 @@ def _of_labels(
     classes = predictions.shape[-1]
     labels, wrong, counted = safe_labels("cross_entropy", labels, classes, ignore_index)
     xp = array_namespace(labels)
-    smoothed = {"smoothing": smoothing} if smoothing and weights is None else {}
-    values = apply(primitives.softmax_cross_entropy, (predictions, labels), smoothed)
+    options: dict[str, Any] = {}
+    if smoothing and weights is None:
+        options["smoothing"] = smoothing
+    if plain := reduction == "mean" and weights is wrong is counted is None:
+        options["mean"] = True
+    values = apply(primitives.softmax_cross_entropy, (predictions, labels), options)
+    if plain:
+        return values
     each = None  # how much every example counts, if not 1
     if weights is not None:
         each = xp.reshape(xp.take(weights, xp.reshape(labels, (-1,)), axis=0), labels.shape)

@@ -105,21 +105,23 @@ def _binary_cross_entropy_with_logits_vjp(
 
 @primitive(residual=True)
 def softmax_cross_entropy(
-    xp: Any, logits: Array, labels: Array, /, *, smoothing: float = 0.0
+    xp: Any, logits: Array, labels: Array, /, *, smoothing: float = 0.0, mean: bool = False
 ) -> tuple[Array, Array]:
     r"""Cross-entropy of integer labels, :math:`\log \sum_j e^{x_j} - x_{label}`, a value a row.
 
-    ``logits`` (..., classes), ``labels`` (...) -> (...). The part ``smoothing`` of the target is
-    spread over all classes. What is kept is the logarithm of the sum.
+    ``logits`` (..., classes), ``labels`` (...) -> (...), or () for the ``mean`` of all rows. The
+    part ``smoothing`` of the target is spread over all classes. What is kept is the logarithm of
+    the sum.
     """
     top = xp.max(logits, axis=-1, keepdims=True)
     shifted = logits - top
     total = xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
     target = xp.take_along_axis(shifted, labels[..., None], axis=-1)
     if smoothing:
-        mean = xp.mean(shifted, axis=-1, keepdims=True)
-        target = (1 - smoothing) * target + smoothing * mean
-    return (total - target)[..., 0], total + top
+        spread = xp.mean(shifted, axis=-1, keepdims=True)
+        target = (1 - smoothing) * target + smoothing * spread
+    values = (total - target)[..., 0]
+    return xp.mean(values) if mean else values, total + top
 
 
 @softmax_cross_entropy.vjp
@@ -131,6 +133,7 @@ def _softmax_cross_entropy_vjp(
     labels: Array,
     res: Array,
     smoothing: float,
+    mean: bool,
 ) -> tuple[Array, None]:
     # softmax(x) - target, times the gradient of the row
     home = backend.device_of(labels).native
@@ -138,7 +141,8 @@ def _softmax_cross_entropy_vjp(
     target = xp.astype(labels[..., None] == classes, logits.dtype)
     if smoothing:
         target = (1 - smoothing) * target + smoothing / logits.shape[-1]
-    return (xp.exp(logits - res) - target) * g[..., None], None
+    of_row = g / (math.prod(labels.shape) or 1) if mean else g[..., None]
+    return (xp.exp(logits - res) - target) * of_row, None
 
 
 @primitive(residual=True)
