@@ -11,6 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import threadpoolctl
+
 __all__ = ["RESULTS", "about", "gather", "load", "save", "show"]
 
 RESULTS = Path(__file__).parent / "results"
@@ -25,6 +28,7 @@ def gather(rounds: dict[str, Any], baseline: str, options: Any) -> dict[str, Any
         "cores": os.cpu_count(),
         "threads": options.threads,
         "versions": {p: v for p in PACKAGES if (v := _version(p))},
+        "blas": _blas(),
         "rounds": options.rounds,
         "baseline": baseline,
         "workloads": {
@@ -76,6 +80,15 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _blas() -> str:
+    """Return which BLAS NumPy multiplies with, and the kernels that it took for this processor."""
+    np.ones((2, 2)) @ np.ones((2, 2))
+    for found in threadpoolctl.threadpool_info():
+        if found["user_api"] == "blas" and "numpy" in found["filepath"]:
+            return f"{found['internal_api']} {found['version']} {found.get('architecture', '')}"
+    return "unknown"
+
+
 def show(report: dict[str, Any]) -> None:
     """Print a table a workload."""
     print(about(report))
@@ -100,7 +113,8 @@ def about(report: dict[str, Any]) -> str:
     versions = ", ".join(f"{p} {v}" for p, v in report["versions"].items())
     return (
         f"{report['machine']}, {report['cores']} cores, threads: {report['threads']};"
-        f" Python {report['python']}, {versions}; rounds: {report['rounds']}"
+        f" Python {report['python']}, {versions}, NumPy's BLAS: {report.get('blas', 'unknown')};"
+        f" rounds: {report['rounds']}"
     )
 
 
