@@ -1,7 +1,8 @@
 """Where tests run: every device of every library that is installed, and read-only NumPy.
 
 ``XPNN_TEST_DEVICES="cpu,torch:cpu"`` restricts them, ``XPNN_TEST_EXAMPLES=500`` draws more examples
-of shapes and keys than a run has time for.
+of shapes and keys than a run has time for. ``XPNN_EMULATE_CUDA=1`` puts an emulated GPU in the
+place of one; see the package ``emulation``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,11 @@ from hypothesis import settings
 
 import xpnn
 from xpnn.backend import as_device
+
+if os.environ.get("XPNN_EMULATE_CUDA"):
+    from emulation.fake_cupy import install
+
+    install()
 
 # JAX compiles every operation, for every shape: less thoroughly, but in less time.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 from xpnn import backend
@@ -272,7 +273,9 @@ class Tensor(Operators):
         return complex(self.data)
 
     def __index__(self) -> int:
-        return int(self.data.__index__())
+        if hasattr(self.data, "__index__"):
+            return int(self.data.__index__())
+        return operator.index(self.data.item())  # CuPy's arrays have none
 
     def __repr__(self) -> str:
         return _describe(self)

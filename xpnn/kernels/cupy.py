@@ -1,5 +1,27 @@
-"""Kernels for CuPy."""
+"""Kernels for CuPy: the names that primitives and optimizers look up."""
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from xpnn.kernels.cupy_rows import (
+    normalize,
+    normalize_accepts,
+    normalize_vjp,
+    softmax,
+    softmax_accepts,
+    softmax_cross_entropy,
+    softmax_cross_entropy_accepts,
+    softmax_cross_entropy_vjp,
+    softmax_vjp,
+)
+
+__all__ = [
+    "normalize",
+    "normalize_accepts",
+    "normalize_vjp",
+    "softmax",
+    "softmax_accepts",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_accepts",
+    "softmax_cross_entropy_vjp",
+    "softmax_vjp",
+]

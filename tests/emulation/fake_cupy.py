@@ -1,0 +1,269 @@
+"""A module ``cupy`` that needs no GPU: NumPy behind the wall of :mod:`emulation.arrays`.
+
+``install()`` puts it where ``import cupy`` finds it. array-api-compat wraps it as it wraps CuPy,
+and kernels run through :mod:`emulation.simt`. Only what xpnn uses of CuPy is here.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from emulation import arrays, simt, streams
+
+__all__ = ["install"]
+
+# What NumPy has by these names is no function of arrays.
+_AS_THEY_ARE = frozenset(
+    ("dtype finfo iinfo newaxis nan inf pi e euler_gamma can_cast result_type promote_types"
+     " issubdtype broadcast_shapes ndindex errstate isscalar isdtype").split()
+)  # fmt: skip
+_NO_FUNCTIONS = frozenset(
+    ("array asarray asanyarray ascontiguousarray empty zeros ones full arange linspace eye"
+     " empty_like zeros_like ones_like full_like identity tri frombuffer fromiter fromfile"
+     " from_dlpack save load savez matrix memmap ndarray generic char rec ma").split()
+)  # fmt: skip
+
+
+class _RawModule:
+    """``cupy.RawModule``: kernels of one source."""
+
+    def __init__(self, *, code: str, options: tuple[str, ...] = (), **more: Any) -> None:
+        self.code, self.options = code, tuple(o for o in options if o.startswith("-D"))
+
+    def get_function(self, name: str) -> Any:
+        return _RawKernel(self.code, name, self.options)
+
+
+class _RawKernel:
+    """``cupy.RawKernel``, which a captured stream notes."""
+
+    def __init__(self, code: str, name: str, options: tuple[str, ...] = (), **more: Any) -> None:
+        defines = tuple(o for o in options if o.startswith("-D"))
+        self.name, self._kernel = name, simt.Kernel(code, name, defines)
+
+    def __call__(self, grid: Any, block: Any, args: Any, **options: Any) -> None:
+        for x in args:
+            if isinstance(x, np.ndarray):
+                msg = f"Unsupported type {type(x)}"
+                raise TypeError(msg)
+        held = tuple(args)  # CUDA copies the arguments at the launch
+        arrays.launches.count += 1
+        self._kernel(grid, block, held, **options)
+        if (capture := streams.current_stream().captures) is not None:
+            capture.note(lambda: self._kernel(grid, block, held, **options))
+
+
+class OutOfMemoryError(MemoryError):
+    """What the pool raises."""
+
+
+class MemoryPool:
+    """Memory that can be counted and limited."""
+
+    limit: int | None = None
+
+    def __init__(self, allocator: Any = None) -> None:
+        self.allocated = 0
+
+    def malloc(self, size: int) -> Any:
+        self.allocated += size
+        return size
+
+    def used_bytes(self) -> int:
+        return self.allocated
+
+    def total_bytes(self) -> int:
+        return self.allocated
+
+    def free_all_blocks(self) -> None:
+        pass
+
+    def set_limit(self, size: int | None = None, fraction: Any = None) -> None:
+        self.limit = size
+
+    def get_limit(self) -> int:
+        return self.limit or 0
+
+
+_pool = MemoryPool()
+_allocators: list[Any] = []
+
+
+def _allocate(shape: Any, dtype: Any) -> None:
+    size = arrays.bytes_of(shape, dtype)
+    if _pool.limit and size > _pool.limit:
+        msg = f"Out of memory allocating {size:,} bytes (allocated so far: 0 bytes)."
+        raise OutOfMemoryError(msg)
+    if _allocators:
+        _allocators[-1](size)
+
+
+@contextmanager
+def _using_allocator(allocator: Any = None) -> Any:
+    _allocators.append(allocator)
+    try:
+        yield
+    finally:
+        _allocators.pop()
+
+
+def _creator(name: str) -> Any:
+    f = getattr(np, name)
+
+    def create(*args: Any, **kwargs: Any) -> Any:
+        made = f(*args, **kwargs)
+        _allocate(made.shape, made.dtype)
+        x = arrays.ndarray(made)
+        if name == "empty" and made.dtype.kind == "f":
+            made.fill(np.nan)  # who reads it before it is written will see it
+        if (capture := streams.current_stream().captures) is not None and name != "empty":
+            capture.note(lambda: made.__setitem__(..., f(*args, **kwargs)))
+        return x
+
+    return create
+
+
+def _like(name: str) -> Any:
+    create = _creator(name.removesuffix("_like"))
+
+    def create_like(x: Any, *args: Any, dtype: Any = None, shape: Any = None, **kwargs: Any) -> Any:
+        kwargs.pop("order", None), kwargs.pop("subok", None)
+        return create(shape or x.shape, *args, dtype=dtype or x.dtype, **kwargs)
+
+    return create_like
+
+
+def _array(x: Any, dtype: Any = None, copy: Any = True, order: Any = None, ndmin: int = 0,
+           blocking: bool = False, **more: Any) -> Any:  # fmt: skip
+    if isinstance(x, arrays.ndarray):
+        same = dtype is None or x.dtype == np.dtype(dtype)
+        contiguous = order not in ("C",) or x.flags.c_contiguous
+        if same and contiguous and not copy:
+            return x
+        return arrays._call(np.array, x, dtype=dtype, order=order or "K")
+    made = arrays.from_host(x, dtype, order)
+    _allocate(made.shape, made.dtype)
+    return made
+
+
+def _asarray(x: Any, dtype: Any = None, order: Any = None, **more: Any) -> Any:
+    return _array(x, dtype=dtype, copy=False, order=order)
+
+
+def _asnumpy(x: Any, stream: Any = None, order: str = "C", out: Any = None, *, blocking: bool = True
+             ) -> Any:  # fmt: skip
+    return x.get(out=out, blocking=blocking) if isinstance(x, arrays.ndarray) else np.asarray(x)
+
+
+def _runtime() -> ModuleType:
+    module = ModuleType("cupy.cuda.runtime")
+
+    class CUDARuntimeError(RuntimeError):
+        pass
+
+    module.CUDARuntimeError = CUDARuntimeError
+    module.getDeviceCount = lambda: streams.DEVICES
+    module.getDevice = lambda: streams.current_device().id
+    module.driverGetVersion = lambda: 13000
+    module.runtimeGetVersion = lambda: 13020
+    module.getDeviceProperties = lambda i: {
+        "name": f"Emulated {i}".encode(), "totalGlobalMem": 4 * 2**30, "major": 9, "minor": 0,
+        "multiProcessorCount": 4, "clockRate": 1, "memoryClockRate": 1, "memoryBusWidth": 1,
+    }  # fmt: skip
+    module.memcpyAsync = lambda *args: None
+    return module
+
+
+def _cuda() -> ModuleType:
+    module = ModuleType("cupy.cuda")
+    module.Device, module.Stream, module.Event = streams.Device, streams.Stream, streams.Event
+    module.get_current_stream = streams.current_stream
+    module.get_elapsed_time = lambda a, b: 1e3 * (b.time - a.time)
+    module.is_available = lambda: True
+    module.MemoryPool, module.using_allocator = MemoryPool, _using_allocator
+    module.runtime = _runtime()
+    module.__path__ = []  # a package
+    module.device = ModuleType("cupy.cuda.device")
+    module.device.Device = streams.Device
+    module.stream = ModuleType("cupy.cuda.stream")
+    module.stream.Stream, module.stream.Event = streams.Stream, streams.Event
+    module.memory = ModuleType("cupy.cuda.memory")
+    module.memory.OutOfMemoryError = OutOfMemoryError
+    module.memory.MemoryPool = MemoryPool
+    return module
+
+
+def _submodule(name: str, source: Any) -> ModuleType:
+    module = ModuleType(name)
+    for key in source.__all__ if hasattr(source, "__all__") else dir(source):
+        value = getattr(source, key)
+        if callable(value) and not isinstance(value, type):
+            value = arrays.lifted(value)
+        elif key.startswith("_"):
+            continue
+        setattr(module, key, value)
+    module.__all__ = [key for key in vars(module) if not key.startswith("_")]
+    return module
+
+
+def _module() -> ModuleType:
+    cupy = ModuleType("cupy")
+    cupy.__path__ = []  # a package
+    cupy.__version__ = "14.2.0+emulated"
+    for name in [*np.__all__, "pow", "concat"]:
+        value = getattr(np, name)
+        if name in _NO_FUNCTIONS or isinstance(value, ModuleType):
+            continue
+        if callable(value) and not isinstance(value, type) and name not in _AS_THEY_ARE:
+            value = arrays.lifted(value)
+        setattr(cupy, name, value)
+    for name in ("empty", "zeros", "ones", "full", "arange", "linspace", "eye", "identity", "tri"):
+        setattr(cupy, name, _creator(name))
+    for name in ("empty_like", "zeros_like", "ones_like", "full_like"):
+        setattr(cupy, name, _like(name))
+    cupy.ndarray, cupy.generic = arrays.ndarray, np.generic
+    cupy.array, cupy.asarray, cupy.asanyarray = _array, _asarray, _asarray
+    cupy.ascontiguousarray = lambda x, dtype=None: _array(x, dtype=dtype, copy=False, order="C")
+    cupy.asnumpy = _asnumpy
+    cupy.from_dlpack = lambda x, **options: _array(x)
+    cupy.may_share_memory = np.may_share_memory
+    cupy.RawModule, cupy.RawKernel = _RawModule, _RawKernel
+    cupy.cuda = _cuda()
+    cupy.is_available = lambda: True
+    cupy.get_default_memory_pool = lambda: _pool
+    cupy.get_default_pinned_memory_pool = lambda: MemoryPool()
+    cupy.linalg = _submodule("cupy.linalg", np.linalg)
+    cupy.fft = _submodule("cupy.fft", np.fft)
+    return cupy
+
+
+def _cupyx() -> ModuleType:
+    module = ModuleType("cupyx")
+    for name in ("empty", "zeros"):
+        setattr(module, f"{name}_pinned", getattr(np, name))
+    for name in ("empty", "zeros"):
+        setattr(module, f"{name}_like_pinned", getattr(np, f"{name}_like"))
+    return module
+
+
+def install() -> ModuleType:
+    """Make ``import cupy`` find the emulated module, in this process, from now on."""
+    found = sys.modules.get("cupy")
+    if found is not None and "emulated" in getattr(found, "__version__", ""):
+        return found
+    if found is not None:
+        msg = "CuPy itself was imported already; the emulated one cannot take its place."
+        raise RuntimeError(msg)
+    cupy = _module()
+    sys.modules |= {
+        "cupy": cupy, "cupy.cuda": cupy.cuda, "cupy.cuda.runtime": cupy.cuda.runtime,
+        "cupy.cuda.device": cupy.cuda.device, "cupy.cuda.stream": cupy.cuda.stream,
+        "cupy.cuda.memory": cupy.cuda.memory,
+        "cupy.linalg": cupy.linalg, "cupy.fft": cupy.fft, "cupyx": _cupyx(),
+    }  # fmt: skip
+    return cupy

@@ -1,0 +1,192 @@
+"""Devices, streams, events and graphs of an emulated CUDA: what is asked for is done at once.
+
+A stream that is captured notes what would be launched on it and runs it as well: in place of real
+values CUDA would leave memory as it is, so nothing that is read then counts; a test that replays a
+graph sees whether the notes suffice.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["Device", "Event", "Graph", "Stream", "current_device", "current_stream"]
+
+DEVICES = 2
+
+
+class Device:
+    """A device of the emulated machine."""
+
+    def __init__(self, device: Any = None) -> None:
+        self.id = _local.device.id if device is None else int(getattr(device, "id", device))
+        self._before: list[Device] = []
+
+    def use(self) -> None:
+        if not 0 <= self.id < DEVICES:
+            msg = "cudaErrorInvalidDevice: invalid device ordinal"
+            raise RuntimeError(msg)
+        _local.device = Device(self.id)
+
+    def __enter__(self) -> Device:
+        self._before.append(_local.device)
+        self.use()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        _local.device = self._before.pop()
+
+    def synchronize(self) -> None:
+        _refuse_capture("a device is waited for")
+
+    @property
+    def mem_info(self) -> tuple[int, int]:
+        return 3 * 2**30, 4 * 2**30
+
+    @property
+    def compute_capability(self) -> str:
+        return "90"
+
+    @property
+    def attributes(self) -> dict[str, int]:
+        return {"MultiProcessorCount": 4}
+
+    def __int__(self) -> int:
+        return self.id
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Device) and self.id == other.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"<CUDA Device {self.id}>"
+
+
+class Capture:
+    """What is noted while a stream is captured."""
+
+    def __init__(self) -> None:
+        self.notes: list[Callable[[], None]] = []
+        self.broken: str | None = None
+
+    def note(self, again: Callable[[], None]) -> None:
+        self.notes.append(again)
+
+
+class Graph:
+    """What was captured."""
+
+    def __init__(self, notes: list[Callable[[], None]]) -> None:
+        self._notes, self.launched = notes, 0
+
+    def launch(self, stream: Any = None) -> None:
+        self.launched += 1
+        for again in self._notes:
+            again()
+
+    def upload(self, stream: Any = None) -> None:
+        pass
+
+
+class Stream:
+    """A stream."""
+
+    null: Stream
+    _next = iter(range(1, 1 << 30))
+
+    def __init__(self, null: bool = False, non_blocking: bool = False, ptds: bool = False,
+                 priority: Any = None) -> None:  # fmt: skip
+        self.ptr = 0 if null else next(Stream._next)
+        self.captures: Capture | None = None
+        self._before: list[Stream] = []
+
+    def use(self) -> Stream:
+        _local.stream = self
+        return self
+
+    def __enter__(self) -> Stream:
+        self._before.append(_local.stream)
+        _local.stream = self
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        _local.stream = self._before.pop()
+
+    def synchronize(self) -> None:
+        _refuse_capture("a stream is waited for")
+
+    def wait_event(self, event: Any) -> None:
+        pass
+
+    def record(self, event: Any = None) -> Any:
+        event = event or Event()
+        event.record(self)
+        return event
+
+    def begin_capture(self, mode: Any = None) -> None:
+        if not self.ptr:
+            msg = "cannot capture on the default (legacy) stream"
+            raise RuntimeError(msg)
+        self.captures = Capture()
+
+    def is_capturing(self) -> bool:
+        return self.captures is not None
+
+    def end_capture(self) -> Graph:
+        capture, self.captures = self.captures, None
+        if capture is None or capture.broken:
+            msg = "cudaErrorStreamCaptureInvalidated: operation failed due to a previous error"
+            raise RuntimeError(msg)
+        return Graph(capture.notes)
+
+
+class Event:
+    """An event, with the host's time."""
+
+    def __init__(self, block: bool = False, disable_timing: bool = False, interprocess: bool = False
+                 ) -> None:  # fmt: skip
+        self.time: float | None = None
+
+    def record(self, stream: Any = None) -> None:
+        self.time = time.perf_counter()
+
+    def synchronize(self) -> None:
+        _refuse_capture("an event is waited for")
+
+    @property
+    def done(self) -> bool:
+        return True
+
+
+def _refuse_capture(what: str) -> None:
+    if (captures := _local.stream.captures) is not None:
+        captures.broken = what
+        msg = f"cudaErrorStreamCaptureUnsupported: {what}"
+        raise RuntimeError(msg)
+
+
+Device.__module__ = "cupy.cuda.device"  # by which xpnn knows it
+Stream.null = Stream(null=True)
+_local: Any = None
+_first = object.__new__(Device)
+_first.id, _first._before = 0, []
+
+
+class _Start(threading.local):
+    def __init__(self) -> None:
+        self.device, self.stream = _first, Stream.null
+
+
+_local = _Start()
+
+
+def current_device() -> Device:
+    return _local.device  # type: ignore[no-any-return]
+
+
+def current_stream() -> Stream:
+    return _local.stream  # type: ignore[no-any-return]

@@ -1,0 +1,44 @@
+// What all kernels share. T is the dtype of arrays, A the one in which they are computed.
+
+typedef long long i64;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+// Sixteen bytes: what a thread best reads and writes at once.
+constexpr int WIDTH = 16 / sizeof(T);
+struct alignas(16) Pack { T at[WIDTH]; };
+
+constexpr u32 ALL = 0xffffffffu;
+
+struct Sum {
+    static __device__ __forceinline__ A first() { return 0; }
+    static __device__ __forceinline__ A join(A a, A b) { return a + b; }
+};
+
+struct Max {  // a NaN stays one
+    static __device__ __forceinline__ A first() { return -INFINITY; }
+    static __device__ __forceinline__ A join(A a, A b) { return a > b || a != a ? a : b; }
+};
+
+template <typename Join>
+__device__ __forceinline__ A over_warp(A x) {
+    #pragma unroll
+    for (int bits = 16; bits; bits /= 2) x = Join::join(x, __shfl_xor_sync(ALL, x, bits));
+    return x;
+}
+
+// Join the values of all threads of a block, for all of them. Always in the same order.
+template <typename Join>
+__device__ __forceinline__ A over_block(A x) {
+    __shared__ A parts[32];
+    const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    x = over_warp<Join>(x);
+    __syncthreads();  // nobody still reads the parts of a call before
+    if (lane == 0) parts[warp] = x;
+    __syncthreads();
+    x = lane < blockDim.x / 32 ? parts[lane] : Join::first();
+    return over_warp<Join>(x);
+}
+
+#define FOR_EACH(i, n) \
+    for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (i64)gridDim.x * blockDim.x)

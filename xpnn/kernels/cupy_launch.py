@@ -1,0 +1,96 @@
+"""CUDA sources, compiled for a dtype when one of their kernels is first launched.
+
+A :class:`Source` is a file of ``kernels/cuda``. It is written once for all dtypes: ``T`` is that of
+the arrays and ``A`` the one in which they are computed, float for half precision. Nothing here
+needs CUDA before a launch, so that all of it imports, and is compiled by a test, without a GPU.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Source", "contiguous", "cupy", "threads_for", "wide"]
+
+Array = Any
+
+_FOLDER = Path(__file__).with_name("cuda")
+_TYPES = {
+    "float16": ("__half", "float", "#include <cuda_fp16.h>\n"),
+    "bfloat16": ("__nv_bfloat16", "float", "#include <cuda_bf16.h>\n"),
+    "float32": ("float", "float", ""),
+    "float64": ("double", "double", ""),
+}
+_WIDE = {"float16": "float32", "bfloat16": "float32", "float32": "float32", "float64": "float64"}
+
+
+@cache
+def cupy() -> Any:
+    """Return CuPy, imported now."""
+    return importlib.import_module("cupy")
+
+
+@cache
+def _module(code: str) -> Any:
+    return cupy().RawModule(code=code, options=("--std=c++17",))
+
+
+@cache
+def _kernel(code: str, name: str) -> Any:
+    return _module(code).get_function(name)
+
+
+class Source:
+    """A file of kernels.
+
+    Parameters
+    ----------
+    file : str
+        Its name in ``kernels/cuda``, without the suffix.
+    """
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+
+    @cached_property
+    def _text(self) -> str:
+        parts = [_FOLDER / "common.cuh", _FOLDER / f"{self.file}.cu"]
+        return "\n".join(part.read_text() for part in parts)
+
+    def code(self, dtype: str) -> str:
+        """Return the source for arrays of a dtype."""
+        array, arithmetic, headers = _TYPES[dtype]
+        return f"{headers}typedef {array} T;\ntypedef {arithmetic} A;\n{self._text}"
+
+    def codes(self) -> dict[str, str]:
+        """Return the sources for all dtypes by name, for the compile check."""
+        return {f"{self.file} {dtype}": self.code(dtype) for dtype in _TYPES}
+
+    def launch(
+        self, name: str, dtype: Any, grid: int | tuple[int, ...], block: int, *args: Any
+    ) -> None:
+        """Run a kernel of this file for arrays of a dtype.
+
+        Arguments are contiguous arrays, or None for a null pointer; integers, which kernels take as
+        ``i64``; and floats, which they take as ``double``.
+        """
+        kernel = _kernel(self.code(str(dtype)), name)
+        sizes = grid if isinstance(grid, tuple) else (grid,)
+        kernel(sizes, (block,), tuple(0 if arg is None else arg for arg in args))
+
+
+def wide(dtype: Any) -> str:
+    """Return the dtype in which arrays of a dtype are computed."""
+    return _WIDE[str(dtype)]
+
+
+def threads_for(n: int, most: int = 512) -> int:
+    """Return how many threads, whole warps, a block takes for ``n`` things."""
+    return max(32, min(most, -(-n // 32) * 32))
+
+
+def contiguous(x: Array | None) -> Array | None:
+    """Return an array whose elements lie in their order."""
+    return x if x is None or x.flags.c_contiguous else cupy().ascontiguousarray(x)
