@@ -15,7 +15,7 @@ import pytest
 from helpers import Place, assert_close, double, make, on, usable
 
 import xpnn
-from xpnn import Tensor, backend
+from xpnn import Tensor, _cuda, backend
 from xpnn._libraries import LIBRARIES, Library, find_library
 from xpnn.backend import (
     Device,
@@ -124,7 +124,7 @@ def test_cuda_without_cupy_names_what_to_install(
     assert "cuda:0" not in xpnn.available_devices()
 
 
-def fake_cupy(monkeypatch: pytest.MonkeyPatch, count: Any) -> None:
+def fake_cupy(monkeypatch: pytest.MonkeyPatch, count: Any, driver: int = 13000) -> None:
     """Put a CuPy in place that is installed, on a machine where ``count()`` tells of devices."""
 
     class CUDARuntimeError(RuntimeError):
@@ -135,7 +135,10 @@ def fake_cupy(monkeypatch: pytest.MonkeyPatch, count: Any) -> None:
             raise CUDARuntimeError(count)
         return int(count)
 
-    runtime = types.SimpleNamespace(getDeviceCount=devices, CUDARuntimeError=CUDARuntimeError)
+    runtime = types.SimpleNamespace(
+        getDeviceCount=devices, CUDARuntimeError=CUDARuntimeError,
+        driverGetVersion=lambda: driver, runtimeGetVersion=lambda: 13020,
+    )  # fmt: skip
     module = types.ModuleType("cupy")
     module.__version__ = "14.2.0"  # type: ignore[attr-defined]
     module.is_available = lambda: False  # type: ignore[attr-defined]
@@ -151,6 +154,26 @@ def test_cuda_without_a_driver_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DeviceError, match=expected), xpnn.device("cuda:1"):
         pass
     assert xpnn.get_device() == "cpu"
+
+
+def test_a_driver_that_is_missing_or_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_cupy(monkeypatch, "cudaErrorInsufficientDriver: insufficient", driver=0)
+    with pytest.raises(DeviceError, match=r"There seems to be no NVIDIA driver"):
+        xpnn.set_device("cuda")
+    fake_cupy(monkeypatch, "cudaErrorInsufficientDriver: insufficient", driver=12040)
+    expected = (
+        r"the driver is too old: it is for CUDA 12\.4, CuPy 14\.2\.0 for CUDA 13\.2\. .*"
+        r"pip uninstall cupy\S*, then pip install 'xpnn\[cuda12\]'"
+    )
+    with pytest.raises(DeviceError, match=expected):
+        xpnn.set_device("cuda")
+
+
+def test_two_packages_with_cupy_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cuda, "packages", lambda: ["cupy-cuda12x", "cupy-cuda13x"])
+    expected = r"cupy-cuda12x and cupy-cuda13x are installed.*pip uninstall cupy-cuda12x cupy-cuda"
+    with pytest.raises(DeviceError, match=expected):
+        xpnn.set_device("cuda")
 
 
 def test_cuda_with_a_driver_and_no_device_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,6 +217,7 @@ def test_devices_are_listed(capsys: Any) -> None:
     assert main(["devices"]) == 0
     out = capsys.readouterr().out
     assert "cpu                  works" in out
+    assert f"NumPy {np.__version__}; " in out
     assert "cuda" in out
 
 

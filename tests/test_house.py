@@ -22,12 +22,14 @@ ORDER = [
     "_extras",
     "_dtypes",
     "_names",
+    "_cuda",
     "_libraries",
     "backend",
     "workers",
     "parallel",
     "kernels",
     "memory",
+    "machine",
     "random",
     "primitives",
     "autograd",
@@ -58,6 +60,7 @@ ARRAY_LIBRARIES = {
     *("array_api_compat", "array_api_strict", "array_api_extra", "ml_dtypes"),
 }
 MAY_NAME_ANY = {
+    "_cuda": "what CuPy finds and lacks",
     "_libraries": "an adapter an array library",
     "backend": "devices, dtypes and moves between libraries",
     "kernels": "native overlays, a module a library",

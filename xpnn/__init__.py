@@ -40,6 +40,7 @@ from xpnn.backend import (
     to_numpy,
 )
 from xpnn.layers import functional_call
+from xpnn.machine import device_report
 from xpnn.memory import free_memory, memory_stats
 from xpnn.parallel import get_num_threads, num_threads, set_num_threads
 from xpnn.random import get_rng, set_rng, set_seed
@@ -61,6 +62,7 @@ __all__ = [
     "data",
     "datasets",
     "device",
+    "device_report",
     "free_memory",
     "functional",
     "functional_call",

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnn._cuda import trouble
 from xpnn.errors import DeviceError, DTypeError, MissingLibraryError
 
 __all__ = ["LIBRARIES", "Library", "find_library", "host_dtype", "is_writable", "put"]
@@ -130,20 +131,7 @@ class _NumPy(Library):
 
 class _CuPy(Library):
     def status(self) -> str:
-        try:
-            cupy = importlib.import_module("cupy")
-        except Exception as error:  # a broken CUDA library raises OSError, not ImportError
-            return (
-                f"CuPy is not installed or does not import ({error}). Install it with"
-                " pip install 'xpnn[cuda13]' (CUDA 13) or 'xpnn[cuda12]' (CUDA 12)."
-            )
-        if cupy.is_available():
-            return ""
-        try:
-            count = cupy.cuda.runtime.getDeviceCount()
-        except cupy.cuda.runtime.CUDARuntimeError as error:
-            return f"CuPy {cupy.__version__} is installed but finds no driver or device: {error}."
-        return f"CuPy {cupy.__version__} is installed but {count} CUDA devices are visible."
+        return trouble()
 
     def devices(self) -> list[Any]:
         if reason := self.status():

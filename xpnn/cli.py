@@ -14,9 +14,7 @@ from typing import Any, NoReturn
 
 import xpnn
 from xpnn import backend, zoo
-from xpnn._libraries import LIBRARIES
 from xpnn.errors import NonFiniteError, XpnnError
-from xpnn.kernels import fast
 
 __all__ = ["main"]
 
@@ -110,7 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     networks.set_defaults(run=_networks)
     networks.add_argument("name", nargs="?", metavar="NAME", help="describe this one")
     devices = commands.add_parser(
-        "devices", help="list the devices that work here, and what others lack"
+        "devices",
+        help="list the devices that work here, what is known of them, and what others lack",
     )
     devices.set_defaults(run=_devices)
     return parser
@@ -212,14 +211,7 @@ def _networks(options: argparse.Namespace) -> int:
 
 
 def _devices(options: argparse.Namespace) -> int:
-    kernels = "compiled kernels" if fast.is_on() else "pip install 'xpnn[fast]' compiles kernels"
-    for name in backend.available_devices():
-        n = xpnn.get_num_threads()
-        more = f", {n} thread{'s' * (n != 1)}; {kernels}" if name == "cpu" else ""
-        print(f"{name:20} works{more}")
-    for name, library in LIBRARIES.items():
-        if reason := library.status():
-            print(f"{name:20} {reason}")
+    print(xpnn.device_report())
     return 0
 
 

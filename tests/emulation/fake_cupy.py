@@ -35,6 +35,9 @@ class _RawModule:
     def __init__(self, *, code: str, options: tuple[str, ...] = (), **more: Any) -> None:
         self.code, self.options = code, tuple(o for o in options if o.startswith("-D"))
 
+    def compile(self, log_stream: Any = None) -> None:
+        simt.library(self.code, self.options)
+
     def get_function(self, name: str) -> Any:
         return _RawKernel(self.code, name, self.options)
 

@@ -1,0 +1,147 @@
+"""What CuPy finds on this machine, what it lacks, and the line that mends it."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+from typing import Any
+
+__all__ = ["device_facts", "facts", "lacks", "packages", "trouble"]
+
+_PACKAGES = ("cupy", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x")
+_PROBE = """
+#include <cuda_fp16.h>
+extern "C" __global__ void xpnn_probe(float* x) { *x = 1.0f; }
+"""
+
+
+@functools.cache
+def packages() -> list[str]:
+    """Return the packages that are installed and bring a CuPy each."""
+    return [name for name in _PACKAGES if _version(name)]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _text(version: int) -> str:
+    """Return a version of CUDA, 13020, as it is written, 13.2."""
+    return f"{version // 1000}.{version % 1000 // 10}"
+
+
+def trouble() -> str:
+    """Return why CUDA cannot be used here, with the cure, or an empty string if it can."""
+    found = packages()
+    if len(found) > 1:
+        return (
+            f"{' and '.join(found)} are installed, of which only one may be. Remove all with"
+            f" pip uninstall {' '.join(found)}, then install the one for your driver:"
+            " pip install 'xpnn[cuda13]' (CUDA 13) or 'xpnn[cuda12]' (CUDA 12)."
+        )
+    try:
+        cupy = importlib.import_module("cupy")
+    except Exception as error:  # a broken CUDA library raises OSError, not ImportError
+        return (
+            f"CuPy is not installed or does not import ({error}). Install it with"
+            " pip install 'xpnn[cuda13]' (CUDA 13) or 'xpnn[cuda12]' (CUDA 12)."
+        )
+    if cupy.is_available():
+        return ""
+    runtime = cupy.cuda.runtime
+    has, wants = runtime.driverGetVersion(), runtime.runtimeGetVersion()
+    if 0 < has // 1000 < wants // 1000:
+        return (
+            f"the driver is too old: it is for CUDA {_text(has)}, CuPy {cupy.__version__} for CUDA"
+            f" {_text(wants)}. Install a newer driver, or a CuPy for this one: pip uninstall"
+            f" {' '.join(found or ['cupy'])}, then pip install 'xpnn[cuda{has // 1000}]'."
+        )
+    try:
+        count = runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        why = "" if has else " There seems to be no NVIDIA driver: nvidia-smi should list the GPU."
+        return f"CuPy {cupy.__version__} is installed but finds no driver or device: {error}.{why}"
+    return (
+        f"CuPy {cupy.__version__} is installed but {count} CUDA devices are visible."
+        " CUDA_VISIBLE_DEVICES may hide them."
+    )
+
+
+def lacks() -> list[str]:
+    """Return what is missing beside a device that works, each with the line that brings it."""
+    found = []
+    package = next(iter(packages()), f"cupy-cuda{_runtime() // 1000}x")
+    line = f"pip install '{package}[ctk]' brings the parts of the CUDA toolkit that CuPy needs."
+    if reason := _compiles():
+        found.append(
+            f"CuPy compiles no kernels, for lack of NVRTC or CUDA's headers: {reason} {line}"
+        )
+    if reason := _imports("cupy.cuda.cublas"):
+        found.append(f"cuBLAS is not found, so no matrices are multiplied: {reason} {line}")
+    return found
+
+
+def _runtime() -> int:
+    return int(importlib.import_module("cupy").cuda.runtime.runtimeGetVersion())
+
+
+def _compiles() -> str:
+    cupy = importlib.import_module("cupy")
+    try:
+        cupy.RawModule(code=_PROBE, options=("--std=c++17",)).compile()
+    except Exception as error:  # whatever NVRTC, or the search for its headers, raises
+        return _line(error)
+    return ""
+
+
+def _imports(module: str) -> str:
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        return _line(error)
+    return ""
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return (text[:200] + " ..." if len(text) > 200 else text or type(error).__name__) + "."
+
+
+def facts() -> dict[str, Any]:
+    """Return what all CUDA devices share: versions, and which optional libraries are there."""
+    runtime = importlib.import_module("cupy").cuda.runtime
+    return {
+        "cupy": importlib.import_module("cupy").__version__,
+        "package": next(iter(packages()), "unknown"),
+        "cuda": _text(runtime.runtimeGetVersion()),
+        "driver": _text(runtime.driverGetVersion()),
+        "cublaslt": not _imports("cupy.cuda.cublas"),
+        "cudnn": _cudnn(),
+    }
+
+
+def _cudnn() -> str:
+    """Return the version of cuDNN's frontend, or why it is not used."""
+    if importlib.util.find_spec("cudnn") is None:
+        return "not installed; pip install nvidia-cudnn-frontend nvidia-cudnn-cu13 brings it"
+    return _version("nvidia-cudnn-frontend") or "unknown version"
+
+
+def device_facts(device: Any) -> dict[str, Any]:
+    """Return name, memory in bytes and compute capability of a device."""
+    properties = importlib.import_module("cupy").cuda.runtime.getDeviceProperties(device.id)
+    name = properties["name"]
+    with device:
+        free, total = device.mem_info
+    return {
+        "name": name.decode() if isinstance(name, bytes) else name,
+        "free": int(free),
+        "total": int(total),
+        "compute_capability": f"{properties['major']}.{properties['minor']}",
+        "multiprocessors": int(properties["multiProcessorCount"]),
+    }
