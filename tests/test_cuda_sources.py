@@ -2,23 +2,23 @@
 
 No GPU is needed. NVRTC (or nvcc) compiles each source that a module of ``xpnn.kernels`` lists in
 its function ``sources()``: a new kernel is checked as soon as it is listed there. g++ compiles the
-random stream's source as plain C++, and a small emulator runs its kernels thread by thread.
+random stream's source as plain C++, and ``emulation.simt`` runs its kernels thread by thread.
 """
 
 from __future__ import annotations
 
-import ctypes
 import importlib
-import itertools
 import pkgutil
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from emulation import simt
 
 import xpnn.kernels
 from xpnn.kernels import cupy_random, numpy_random
@@ -122,88 +122,26 @@ def test_checker_finds_the_headers(tmp_path: Path) -> None:
 
 # ----------------------------------------------------------------- the kernels run by g++
 
-SHIM = r"""
-#include <cmath>
-#include <cstring>
-#define __device__
-#define __global__
-#define __forceinline__ inline
-struct alignas(16) uint4 { unsigned x, y, z, w; };
-extern "C" { struct Dim { unsigned x, y, z; } threadIdx, blockIdx, blockDim, gridDim; }
-static unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
-    return (unsigned long long)((unsigned __int128)a * b >> 64);
-}
-static float __fmul_rn(float a, float b) { return a * b; }
-static float __fadd_rn(float a, float b) { return a + b; }
-static double __dmul_rn(double a, double b) { return a * b; }
-static double __dadd_rn(double a, double b) { return a + b; }
-static void sincospi(double x, double* sine, double* cosine) {
-    *sine = std::sin(M_PI * x), *cosine = std::cos(M_PI * x);
-}
-using std::log; using std::sqrt;
-"""
-
 BARE_PHILOX = """
-extern "C" void bare_philox(u64 key0, u64 key1, u64* x) { philox(key0, key1, x); }
+extern "C" __global__ void bare_philox(u64 key0, u64 key1, u64* x) { philox(key0, key1, x); }
 """
 
 
-class Dim(ctypes.Structure):
-    """CUDA's dim3."""
-
-    _fields_ = (("x", ctypes.c_uint), ("y", ctypes.c_uint), ("z", ctypes.c_uint))
-
-
-def build(folder: Path, source: str) -> ctypes.CDLL:
-    """Compile a CUDA source without shared memory or barriers as plain C++, and load it."""
-    gxx = shutil.which("g++")
-    if gxx is None:
-        pytest.skip("g++ is not here")
-    file, library = folder / "kernels.cpp", folder / "kernels.so"
-    file.write_text(SHIM + source + BARE_PHILOX)
-    warnings = ("-Wall", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-function")
-    flags = ("-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", *warnings)
-    subprocess.run([gxx, *flags, "-o", library, file], check=True)
-    return ctypes.CDLL(str(library))
-
-
-def _c_argument(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return ctypes.c_void_p(value.ctypes.data)
-    return np.ctypeslib.as_ctypes_type(value.dtype)(value.item())
-
-
-def emulated(library: ctypes.CDLL, name: str) -> Callable[..., None]:
-    """Return a stand-in for cupy.RawKernel that runs every thread of a launch in turn."""
-    place = {dim: Dim.in_dll(library, dim) for dim in ("blockIdx", "threadIdx")}
-    size = {dim: Dim.in_dll(library, dim) for dim in ("gridDim", "blockDim")}
-
-    def launch(grid: tuple[int], block: tuple[int], args: tuple[Any, ...]) -> None:
-        size["gridDim"].x, size["blockDim"].x = *grid, *block
-        c_args = [_c_argument(arg) for arg in args]
-        for place["blockIdx"].x, place["threadIdx"].x in itertools.product(
-            range(*grid), range(*block)
-        ):
-            getattr(library, name)(*c_args)
-
-    return launch
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    return build(tmp_path_factory.mktemp("emulator"), cupy_random.SOURCE)
+def bits_of(source: str, key: tuple[int, ...], counter: tuple[int, ...]) -> tuple[int, ...]:
+    """Return what a source makes of a key and a counter."""
+    x = np.array(counter, dtype=np.uint64)
+    simt.Kernel(source + BARE_PHILOX, "bare_philox")((1,), (1,), (*map(np.uint64, key), x))
+    return tuple(x.tolist())
 
 
 @pytest.fixture(params=[(256, 4096), (3, 2)], ids=["one block a thread", "grid stride"])
-def kernels(
-    request: pytest.FixtureRequest, library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch
-) -> Any:
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """xpnn.kernels.cupy_random with NumPy in place of CuPy and g++ in place of the GPU."""
     threads, grid = request.param
     monkeypatch.setattr(cupy_random, "_THREADS", threads)
     monkeypatch.setattr(cupy_random, "_GRID", grid)
     monkeypatch.setattr(cupy_random, "_cupy", lambda: np)
-    monkeypatch.setattr(cupy_random, "_kernel", lambda name: emulated(library, name))
+    monkeypatch.setattr(cupy_random, "_kernel", partial(simt.Kernel, cupy_random.SOURCE))
     return cupy_random
 
 
@@ -230,11 +168,9 @@ KNOWN_ANSWERS = [
 
 @pytest.mark.parametrize(("key", "counter", "bits"), KNOWN_ANSWERS)
 def test_philox_known_answers(
-    library: ctypes.CDLL, key: tuple[int, ...], counter: tuple[int, ...], bits: tuple[int, ...]
+    key: tuple[int, ...], counter: tuple[int, ...], bits: tuple[int, ...]
 ) -> None:
-    x = np.array(counter, dtype=np.uint64)
-    library.bare_philox(*map(ctypes.c_uint64, key), ctypes.c_void_p(x.ctypes.data))
-    assert tuple(x.tolist()) == bits
+    assert bits_of(cupy_random.SOURCE, key, counter) == bits
 
 
 SEED = 2**127 + 2**64 + 12345
@@ -278,8 +214,22 @@ def test_kernels_give_the_normals_of_numpy(
     np.testing.assert_allclose(actual, expected, rtol=rtol, atol=rtol)
 
 
-def test_emulator_sees_a_wrong_constant(tmp_path: Path) -> None:
-    wrong = build(tmp_path, cupy_random.SOURCE.replace("0x9E3779B97F4A7C15", "0x9E3779B97F4A7C17"))
-    x = np.zeros(4, dtype=np.uint64)
-    wrong.bare_philox(*map(ctypes.c_uint64, (0, 0)), ctypes.c_void_p(x.ctypes.data))
-    assert tuple(x.tolist()) != KNOWN_ANSWERS[0][2]
+@pytest.mark.parametrize("kind", ["words", "bernoulli", "uniform", "normal"])
+def test_a_place_that_says_how_far_a_stream_has_moved_on(kernels: Any, kind: str) -> None:
+    args = {
+        "bernoulli": (13107,),
+        "uniform": ("float32", 0.0, 1.0),
+        "normal": ("float32", 0.0, 1.0),
+    }
+    place = kernels.place()
+    kernels.put(place, 5)
+    actual = getattr(kernels, kind)(SEED, 3, 33, *args.get(kind, ()), moved=place)
+    expected = getattr(numpy_random, kind)(SEED, 8, 33, *args.get(kind, ()))
+    np.testing.assert_allclose(actual, expected, rtol=2e-7, atol=2e-7)
+    kernels.put(place, -3)
+    assert place.tolist() == [2**64 - 3]  # a stream that was set back
+
+
+def test_emulator_sees_a_wrong_constant() -> None:
+    wrong = cupy_random.SOURCE.replace("0x9E3779B97F4A7C15", "0x9E3779B97F4A7C17")
+    assert bits_of(wrong, (0, 0), (0, 0, 0, 0)) != KNOWN_ANSWERS[0][2]

@@ -23,6 +23,7 @@ ORDER = [
     "_dtypes",
     "_names",
     "_cuda",
+    "replay",
     "_libraries",
     "backend",
     "workers",

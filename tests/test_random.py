@@ -22,7 +22,7 @@ import xpnn.random
 from xpnn.backend import as_device, available_devices, device, set_dtype, to_numpy
 from xpnn.errors import ConfigError, DataError, DeviceError, DTypeError, ShapeError
 from xpnn.kernels import numpy_random
-from xpnn.random import Stream, get_rng, set_rng, set_seed
+from xpnn.random import Stream, context, get_rng, set_rng, set_seed
 from xpnn.random import stream as streams
 
 DEVICES = ["cpu", "strict:device1", "torch:cpu", "jax:cpu"]
@@ -43,9 +43,9 @@ def place(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(autouse=True)
 def own_context() -> Iterator[None]:
     """Give the stream and the dtype of the context back after each test."""
-    token = streams._rng.set(None)
+    token = context._rng.set(None)
     yield
-    streams._rng.reset(token)
+    context._rng.reset(token)
     set_dtype("float32")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from emulation.streams import current_device, current_stream
+from emulation.streams import current_device, current_stream, register
 
 __all__ = ["Counter", "from_host", "launches", "lifted", "ndarray", "on_host", "waits"]
 
@@ -63,6 +63,7 @@ class ndarray:
 
     def __init__(self, host: np.ndarray, device: Any = None) -> None:
         self._host = host
+        register(host)
         self.device = current_device() if device is None else device
 
     # ------------------------------------------------------------------ what it is

@@ -1,18 +1,21 @@
 """Devices, streams, events and graphs of an emulated CUDA: what is asked for is done at once.
 
-A stream that is captured notes what would be launched on it and runs it as well: in place of real
-values CUDA would leave memory as it is, so nothing that is read then counts; a test that replays a
-graph sees whether the notes suffice.
+A stream that is captured notes what would be launched on it. CUDA runs none of it: here it is run,
+for the shapes of what comes of it, and at the end memory is made again what it was before, and NaN
+where it is new.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Device", "Event", "Graph", "Stream", "current_device", "current_stream"]
+import numpy as np
+
+__all__ = ["Device", "Event", "Graph", "Stream", "current_device", "current_stream", "register"]
 
 DEVICES = 2
 
@@ -66,12 +69,38 @@ class Device:
         return f"<CUDA Device {self.id}>"
 
 
+_memory: dict[int, weakref.ref[np.ndarray]] = {}
+
+
+def register(host: np.ndarray) -> None:
+    """Remember memory of the device, as long as there is any array in it."""
+    while isinstance(host.base, np.ndarray):
+        host = host.base
+    key = id(host)
+    if key not in _memory:
+        _memory[key] = weakref.ref(host, lambda _: _memory.pop(key, None))
+
+
+def _contents() -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    found = {key: ref() for key, ref in list(_memory.items())}
+    return {key: (x, x.copy()) for key, x in found.items() if x is not None}
+
+
 class Capture:
     """What is noted while a stream is captured."""
 
     def __init__(self) -> None:
         self.notes: list[Callable[[], None]] = []
         self.broken: str | None = None
+        self._before = _contents()
+
+    def undo(self) -> None:
+        """Make memory what it was before."""
+        for key, (x, _) in _contents().items():
+            if key in self._before and self._before[key][0] is x:
+                x[...] = self._before[key][1]
+            elif x.dtype.kind == "f":
+                x.fill(np.nan)
 
     def note(self, again: Callable[[], None]) -> None:
         self.notes.append(again)
@@ -138,6 +167,8 @@ class Stream:
 
     def end_capture(self) -> Graph:
         capture, self.captures = self.captures, None
+        if capture is not None:
+            capture.undo()
         if capture is None or capture.broken:
             msg = "cudaErrorStreamCaptureInvalidated: operation failed due to a previous error"
             raise RuntimeError(msg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from xpnn.kernels.cupy_capture import Graph, address
 from xpnn.kernels.cupy_rows import (
     normalize,
     normalize_accepts,
@@ -15,6 +16,8 @@ from xpnn.kernels.cupy_rows import (
 )
 
 __all__ = [
+    "Graph",
+    "address",
     "normalize",
     "normalize_accepts",
     "normalize_vjp",

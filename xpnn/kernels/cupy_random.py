@@ -15,7 +15,17 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["bernoulli", "discrete", "integers", "normal", "sources", "uniform", "words"]
+__all__ = [
+    "bernoulli",
+    "discrete",
+    "integers",
+    "normal",
+    "place",
+    "put",
+    "sources",
+    "uniform",
+    "words",
+]
 
 Array = Any
 
@@ -43,9 +53,11 @@ __device__ __forceinline__ void philox(u64 key0, u64 key1, u64 x[4]) {
     }
 }
 
-// Block k of the stream is Philox(counter + k + 1): NumPy counts up before it makes a block.
-__device__ __forceinline__ void draw(u64 seed_lo, u64 seed_hi, u64 counter, u64 k, u64 x[4]) {
-    x[0] = counter + k + 1;  // the host keeps counters below 2^64, so nothing carries
+// Block k of the stream is Philox(counter + k + 1): NumPy counts up before it makes a block. What a
+// stream has moved on by since a step was recorded is read from memory, if there is such a place.
+__device__ __forceinline__ void draw(
+    u64 seed_lo, u64 seed_hi, u64 counter, const u64* moved, u64 k, u64 x[4]) {
+    x[0] = counter + (moved ? *moved : 0) + k + 1;  // the host keeps counters below 2^64
     x[1] = x[2] = x[3] = 0;
     philox(seed_lo, seed_hi, x);
 }
@@ -68,24 +80,27 @@ __device__ __forceinline__ void store(T* out, u64 k, u64 n, const T (&value)[N])
     }
 }
 
+#define STREAM u64 seed_lo, u64 seed_hi, u64 counter, const u64* moved, u64 n
+#define DRAW(k, x) draw(seed_lo, seed_hi, counter, moved, k, x)
+
 #define FOR_EACH_BLOCK(k, n, per_block)                                      \
     for (u64 k = (u64)blockIdx.x * blockDim.x + threadIdx.x; k * per_block < n; \
          k += (u64)gridDim.x * blockDim.x)
 
-extern "C" __global__ void xpnn_words(u64 seed_lo, u64 seed_hi, u64 counter, u64 n, u64* out) {
+extern "C" __global__ void xpnn_words(STREAM, u64* out) {
     FOR_EACH_BLOCK(k, n, 4) {
         u64 x[4];
-        draw(seed_lo, seed_hi, counter, k, x);
+        DRAW(k, x);
         store<4>(out, k, n, x);
     }
 }
 
 // low + (high - low) u in two roundings, as NumPy does it: __f*_rn and __d*_rn are never fused.
 extern "C" __global__ void xpnn_uniform_float32(
-    u64 seed_lo, u64 seed_hi, u64 counter, u64 n, float low, float width, float* out) {
+    STREAM, float low, float width, float* out) {
     FOR_EACH_BLOCK(k, n, 8) {
         u64 x[4];
-        draw(seed_lo, seed_hi, counter, k, x);
+        DRAW(k, x);
         float value[8];
         #pragma unroll
         for (int i = 0; i < 8; ++i) {
@@ -97,10 +112,10 @@ extern "C" __global__ void xpnn_uniform_float32(
 }
 
 extern "C" __global__ void xpnn_uniform_float64(
-    u64 seed_lo, u64 seed_hi, u64 counter, u64 n, double low, double width, double* out) {
+    STREAM, double low, double width, double* out) {
     FOR_EACH_BLOCK(k, n, 4) {
         u64 x[4];
-        draw(seed_lo, seed_hi, counter, k, x);
+        DRAW(k, x);
         double value[4];
         #pragma unroll
         for (int i = 0; i < 4; ++i)
@@ -111,10 +126,10 @@ extern "C" __global__ void xpnn_uniform_float64(
 
 // True where a 16-bit lane < threshold = round(65536 p): integers, so every device agrees.
 extern "C" __global__ void xpnn_bernoulli(
-    u64 seed_lo, u64 seed_hi, u64 counter, u64 n, u32 threshold, unsigned char* out) {
+    STREAM, u32 threshold, unsigned char* out) {
     FOR_EACH_BLOCK(k, n, 16) {
         u64 x[4];
-        draw(seed_lo, seed_hi, counter, k, x);
+        DRAW(k, x);
         unsigned char value[16];
         #pragma unroll
         for (int i = 0; i < 16; ++i)
@@ -134,10 +149,10 @@ __device__ __forceinline__ void box_muller(
 }
 
 extern "C" __global__ void xpnn_normal_float32(
-    u64 seed_lo, u64 seed_hi, u64 counter, u64 n, double mean, double std, float* out) {
+    STREAM, double mean, double std, float* out) {
     FOR_EACH_BLOCK(k, n, 8) {
         u64 x[4];
-        draw(seed_lo, seed_hi, counter, k, x);
+        DRAW(k, x);
         float value[8];
         #pragma unroll
         for (int i = 0; i < 4; ++i) {
@@ -152,10 +167,10 @@ extern "C" __global__ void xpnn_normal_float32(
 }
 
 extern "C" __global__ void xpnn_normal_float64(
-    u64 seed_lo, u64 seed_hi, u64 counter, u64 n, double mean, double std, double* out) {
+    STREAM, double mean, double std, double* out) {
     FOR_EACH_BLOCK(k, n, 4) {
         u64 x[4];
-        draw(seed_lo, seed_hi, counter, k, x);
+        DRAW(k, x);
         double value[4];
         #pragma unroll
         for (int i = 0; i < 4; i += 2) {
@@ -165,7 +180,12 @@ extern "C" __global__ void xpnn_normal_float64(
         store<4>(out, k, n, value);
     }
 }
+
+// Set the number that is added to a counter. It is an argument: launches copy theirs.
+extern "C" __global__ void xpnn_put(u64* moved, u64 value) { *moved = value; }
 """
+
+Moved = Any  # an array of one number that is added to the counter when a kernel runs, or None
 
 
 def sources() -> dict[str, str]:
@@ -173,41 +193,75 @@ def sources() -> dict[str, str]:
     return {"philox": SOURCE}
 
 
-def words(seed: int, counter: int, n: int) -> Array:
+def place() -> Array:
+    """Return an array for a number that is added to a counter; :func:`put` sets it.
+
+    It is made while a step is recorded, where zeros would be written at each replay.
+    """
+    return _cupy().empty(1, "uint64")
+
+
+def put(moved: Array, value: int) -> None:
+    """Set the number that is added to a counter, without waiting."""
+    _kernel("xpnn_put")((1,), (1,), (moved, np.uint64(value % _WORD)))
+
+
+def words(seed: int, counter: int, n: int, *, moved: Moved = None) -> Array:
     """Return ``n`` words of 64 bits (uint64)."""
-    return _launch("xpnn_words", seed, counter, n, 4, "uint64")
+    return _launch("xpnn_words", seed, counter, moved, n, 4, "uint64")
 
 
-def integers(seed: int, counter: int, n: int, low: int, span: int) -> Array:
+def integers(seed: int, counter: int, n: int, low: int, span: int, *, moved: Moved = None) -> Array:
     """Return ``low + word mod span`` (int64)."""
-    drawn = words(seed, counter, n)
+    drawn = words(seed, counter, n, moved=moved)
     return (drawn % np.uint64(span) + np.uint64(low % _WORD)).view(np.int64)
 
 
-def discrete(seed: int, counter: int, n: int, ends: Array) -> Array:
+def discrete(seed: int, counter: int, n: int, ends: Array, *, moved: Moved = None) -> Array:
     """Return how many of the sorted ``ends`` (uint64) are not beyond each word (int64)."""
-    found = _cupy().searchsorted(ends, words(seed, counter, n), side="right")
+    drawn = words(seed, counter, n, moved=moved)
+    found = _cupy().searchsorted(ends, drawn, side="right")
     return found.astype("int64", copy=False)
 
 
-def uniform(seed: int, counter: int, n: int, dtype: str, low: float, high: float) -> Array:
+def uniform(
+    seed: int,
+    counter: int,
+    n: int,
+    dtype: str,
+    low: float,
+    high: float,
+    *,
+    moved: Moved = None,
+) -> Array:
     """Return ``low + (high - low) u`` as float32 (8 a block) or float64 (4 a block)."""
     per_block = 4 if dtype == "float64" else 8
     real = np.dtype(dtype).type
     name = f"xpnn_uniform_{dtype}"
-    return _launch(name, seed, counter, n, per_block, dtype, real(low), real(high - low))
+    bounds = real(low), real(high - low)
+    return _launch(name, seed, counter, moved, n, per_block, dtype, *bounds)
 
 
-def bernoulli(seed: int, counter: int, n: int, threshold: int) -> Array:
+def bernoulli(seed: int, counter: int, n: int, threshold: int, *, moved: Moved = None) -> Array:
     """Return ``lane < threshold`` of 16-bit lanes (bool, 16 a block)."""
-    return _launch("xpnn_bernoulli", seed, counter, n, 16, "bool", np.uint32(threshold))
+    return _launch("xpnn_bernoulli", seed, counter, moved, n, 16, "bool", np.uint32(threshold))
 
 
-def normal(seed: int, counter: int, n: int, dtype: str, mean: float, std: float) -> Array:
+def normal(
+    seed: int,
+    counter: int,
+    n: int,
+    dtype: str,
+    mean: float,
+    std: float,
+    *,
+    moved: Moved = None,
+) -> Array:
     """Return Box-Muller normals as float32 (8 a block) or float64 (4 a block)."""
     per_block = 4 if dtype == "float64" else 8
     name = f"xpnn_normal_{dtype}"
-    return _launch(name, seed, counter, n, per_block, dtype, np.float64(mean), np.float64(std))
+    moments = np.float64(mean), np.float64(std)
+    return _launch(name, seed, counter, moved, n, per_block, dtype, *moments)
 
 
 @cache
@@ -221,13 +275,21 @@ def _kernel(name: str) -> Any:
 
 
 def _launch(
-    name: str, seed: int, counter: int, n: int, per_block: int, dtype: str, *args: np.generic
+    name: str,
+    seed: int,
+    counter: int,
+    moved: Moved,
+    n: int,
+    per_block: int,
+    dtype: str,
+    *args: np.generic,
 ) -> Array:
     """Run kernel ``name`` into a new array of ``n`` values, ``per_block`` of them a thread."""
     out = _cupy().empty(n, dtype=dtype)
     if n:
         threads = -(-n // per_block)
         grid = min(-(-threads // _THREADS), _GRID)
-        stream = (seed % _WORD, seed // _WORD, counter, n)
-        _kernel(name)((grid,), (_THREADS,), (*map(np.uint64, stream), *args, out))
+        stream = map(np.uint64, (seed % _WORD, seed // _WORD, counter))
+        where = np.uint64(0) if moved is None else moved
+        _kernel(name)((grid,), (_THREADS,), (*stream, where, np.uint64(n), *args, out))
     return out

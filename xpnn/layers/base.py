@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from types import FunctionType, MethodType
 from typing import Any, ClassVar
 
-from xpnn import backend
+from xpnn import backend, replay
 from xpnn._dtypes import as_dtype
 from xpnn.autograd import tape
 from xpnn.autograd.record import backward, wrap
@@ -108,6 +108,8 @@ class Layer(Parts):
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         """Compute the layer, after building it at the first call."""
         before = dict(vars(self)) if self._shapes is None else None
+        if (recording := replay.current()) is not None:
+            recording.layers[id(self)] = self
         try:
             if before is not None:
                 self._build_for(inputs, options)

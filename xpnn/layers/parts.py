@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
-from xpnn import backend
+from xpnn import backend, replay
 from xpnn._dtypes import as_dtype
 from xpnn.autograd.tensor import Tensor
 from xpnn.errors import DataError
@@ -50,6 +50,8 @@ class Parts:
     # ------------------------------------------------------------------------------ parts
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.buffers and (recording := replay.current()) is not None:
+            recording.replaces(self, name, self.__dict__.get(name))
         object.__setattr__(self, name, value)
         self.__dict__["_places"] = None
 

@@ -16,6 +16,7 @@ import numpy as np
 from xpnn import backend
 from xpnn.errors import ConfigError
 from xpnn.random import stream
+from xpnn.random.context import get_rng
 
 __all__ = ["Discrete"]
 
@@ -91,7 +92,7 @@ class Discrete:
         ShapeError
             For a shape that it cannot take.
         """
-        chosen = stream.get_rng() if rng is None else rng
+        chosen = get_rng() if rng is None else rng
         target = backend.get_device() if device is None else backend.as_device(device)
         ends = self._ends
         if hasattr(stream._source(target.library), "discrete"):

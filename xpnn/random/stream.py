@@ -20,16 +20,16 @@ import operator
 import os
 import threading
 from collections.abc import Mapping
-from contextvars import ContextVar
 from functools import cache
 from typing import Any, SupportsIndex
 
+from xpnn import replay
 from xpnn._dtypes import as_dtype
 from xpnn._libraries import LIBRARIES, Library
 from xpnn.backend import as_device, get_device, get_dtype, native_dtype
-from xpnn.errors import ConfigError, DataError, DTypeError, ShapeError
+from xpnn.errors import ConfigError, DataError, DTypeError, GraphError, ShapeError
 
-__all__ = ["Stream", "get_rng", "set_rng", "set_seed"]
+__all__ = ["Stream"]
 
 Array = Any
 Size = int | tuple[int, ...]
@@ -309,14 +309,40 @@ class Stream:
         """Take the blocks of ``shape`` values, ``per_word`` of them a word, and make the values."""
         target = get_device() if device is None else as_device(device)
         sizes, n = _sizes(kind, shape)
-        seed, counter = self._take(-(-n // (4 * per_word)))
         library = target.library
-        make = getattr(_source(library), kind, None)
-        if make is not None:
-            with library.scope(target.native):
-                return make(seed, counter, n, *args).reshape(sizes)
+        source = _source(library)
+        make = getattr(source, kind, None)
+        with library.scope(target.native):
+            more = {} if replay.current() is None else self._recorded(kind, make, source)
+            seed, counter = self._take(-(-n // (4 * per_word)))
+            if make is not None:
+                return make(seed, counter, n, *args, **more).reshape(sizes)
         values = getattr(_source(_HOST), kind)(seed, counter, n, *args).reshape(sizes)
         return library.from_numpy(values, target.native, None)
+
+    def _recorded(self, kind: str, make: Any, source: Any) -> dict[str, Any]:
+        """Return what a source is told in a step that is recorded: where the counter moves on."""
+        if make is None or not hasattr(source, "place"):
+            msg = (
+                f"Stream.{kind}: these numbers are made on the host, where a captured step cannot"
+                " draw them again. Draw them outside, and give the step the array."
+            )
+            raise GraphError(msg)
+        recording = replay.current()
+        return {"moved": recording.move(self, source.place, source.put)}  # type: ignore[union-attr]
+
+    def skip(self, blocks: int) -> None:
+        """Go past blocks of 256 bits, as if they had been drawn.
+
+        Examples
+        --------
+        >>> from xpnn.random import Stream
+        >>> stream = Stream(0)
+        >>> stream.skip(3)
+        >>> stream.counter
+        3
+        """
+        self._take(_integer("blocks", blocks, 64))
 
     def _take(self, blocks: int) -> tuple[int, int]:
         """Reserve the next ``blocks`` blocks; return the seed and the counter before them."""
@@ -360,41 +386,3 @@ def _sizes(kind: str, shape: Any) -> tuple[tuple[int, ...], int]:
         msg = f"Stream.{kind}: expected a shape of integers >= 0, got {shape!r}."
         raise ShapeError(msg)
     return sizes, math.prod(sizes)
-
-
-# ------------------------------------------------------------------------ the stream in context
-
-_rng: ContextVar[Stream | None] = ContextVar("xpnn_rng", default=None)
-
-
-def get_rng() -> Stream:
-    """Return the stream that layers, initializers and shuffles draw from.
-
-    Until one is set, each context (so each thread) gets a stream of its own with fresh entropy; a
-    worker thread that must follow the seed is given the stream, or a :meth:`Stream.spawn` of it.
-
-    Examples
-    --------
-    >>> from xpnn.random import get_rng, set_seed
-    >>> set_seed(0)
-    >>> get_rng()
-    Stream(seed=0, counter=0)
-    """
-    stream = _rng.get()
-    if stream is None:
-        stream = Stream()
-        _rng.set(stream)
-    return stream
-
-
-def set_rng(stream: Stream) -> None:
-    """Make layers, initializers and shuffles of this context draw from ``stream``."""
-    if not isinstance(stream, Stream):
-        msg = f"set_rng: expected a Stream, got {stream!r}. Did you mean xpnn.set_seed(...)?"
-        raise ConfigError(msg)
-    _rng.set(stream)
-
-
-def set_seed(seed: int | None) -> None:
-    """Start a new stream with this seed in this context; None takes fresh entropy."""
-    set_rng(Stream(seed))

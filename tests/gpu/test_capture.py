@@ -1,0 +1,125 @@
+"""Captured steps: recorded once, replayed as steps like any others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import usable
+
+import xpnn
+from xpnn import functional as F
+from xpnn import layers, losses
+from xpnn.errors import ConfigError, GraphError
+from xpnn.training import capture
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(autouse=True)
+def _on_cuda() -> Any:
+    with xpnn.device(usable("cuda")):
+        yield
+
+
+def array(*shape: int, seed: int = 0) -> Any:
+    x = np.random.default_rng(seed).standard_normal(shape).astype("float32")
+    return xpnn.asarray(x, device="cuda:0")
+
+
+def test_what_is_computed_follows_the_inputs() -> None:
+    f = capture(lambda x, y: x * 2 + y)
+    for i in range(5):
+        x, y = array(3, seed=i), array(3, seed=10 + i)
+        np.testing.assert_array_equal(xpnn.to_numpy(f(x, y)), xpnn.to_numpy(x * 2 + y))
+    assert f.recordings == 1
+
+
+def test_other_shapes_get_a_recording_of_their_own() -> None:
+    f = capture(lambda x: F.softmax(x), warmup=1)
+    for _ in range(3):
+        for n in (3, 4):
+            x = array(2, n, seed=n)
+            np.testing.assert_allclose(xpnn.to_numpy(f(x)), xpnn.to_numpy(F.softmax(x)), rtol=1e-6)
+    assert f.recordings == 2
+
+
+def test_random_numbers_are_those_of_their_turn() -> None:
+    def draws(f: Any) -> list[Any]:
+        xpnn.set_seed(7)
+        x = array(40)
+        return [xpnn.to_numpy(f(x)) for _ in range(6)]
+
+    plain = draws(lambda x: F.dropout(x, 0.5))
+    f = capture(lambda x: F.dropout(x, 0.5))
+    captured = draws(f)
+    for a, b in zip(plain, captured, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert xpnn.get_rng().counter == 18  # three blocks a mask of 40
+    again = draws(f)  # another seed and stream: recorded anew
+    np.testing.assert_array_equal(again, captured)
+
+
+def test_running_statistics_go_on() -> None:
+    def statistics(captured: bool) -> Any:
+        layer = layers.BatchNorm()
+        step = layer if not captured else capture(lambda x: layer(x))
+        for i in range(6):
+            step(array(5, 3, seed=i))
+        return xpnn.to_numpy(layer.running_mean), xpnn.to_numpy(layer.running_var)
+
+    for a, b in zip(statistics(False), statistics(True), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_a_mode_or_weights_that_change_lead_to_a_new_recording() -> None:
+    layer = layers.Dense(2, in_features=3)
+    f = capture(lambda x: layer(x), warmup=1)
+    x = array(4, 3)
+    f(x), f(x)
+    assert f.recordings == 1
+    layer.weight.data = layer.weight.data * 2
+    np.testing.assert_allclose(xpnn.to_numpy(f(x)), xpnn.to_numpy(layer(x)), rtol=1e-6)
+    assert f.recordings == 2
+    layer.eval()
+    f(x)
+    assert f.recordings == 3
+
+
+def test_what_waits_for_the_device_is_an_error_that_says_where() -> None:
+    def step(x: Any) -> Any:
+        return x * float(x[0])  # waits
+
+    f = capture(step, warmup=1)
+    x = array(3)
+    f(x)
+    with pytest.raises(GraphError, match=r"test_capture\.py:\d+, in step"):
+        f(x)
+    assert xpnn.to_numpy(x * 2).shape == (3,)  # and the device goes on
+
+
+def test_gradients_must_be_used_up() -> None:
+    layer = layers.Dense(2, in_features=3)
+
+    def step(x: Any) -> None:
+        losses.mean_squared_error(layer(x), xpnn.ops.zeros((4, 2))).backward()
+
+    f = capture(step, warmup=1)
+    f(array(4, 3))
+    layer.zero_grad()
+    with pytest.raises(GraphError, match="leaves gradients in 2 parameters"):
+        f(array(4, 3))
+
+
+def test_on_the_host_a_step_is_called_as_it_is() -> None:
+    f = capture(lambda x: x + 1)
+    for _ in range(4):
+        np.testing.assert_array_equal(f(np.ones(2)), [2, 2])
+    assert f.recordings == 0
+
+
+@pytest.mark.parametrize("warmup", [0, -1, 1.5, True])
+def test_warmup_is_checked(warmup: Any) -> None:
+    with pytest.raises(ConfigError, match="capture: 'warmup' must be a whole number"):
+        capture(lambda: None, warmup=warmup)
