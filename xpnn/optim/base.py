@@ -17,9 +17,10 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any, ClassVar
 
-from xpnn import parallel, replay
+from xpnn import parallel
 from xpnn.backend import ArrayWrapper, array_namespace
 from xpnn.errors import DeviceError, DTypeError, GraphError, ShapeError
+from xpnn.optim import recording
 from xpnn.optim.clipping import CLIPS, beside, clipped
 from xpnn.optim.config import number, resolve
 from xpnn.optim.hyperparameters import registry
@@ -234,9 +235,7 @@ class Optimizer(Saveable):
         >>> w
         Tensor([0., 2.], dtype=float32)
         """
-        if replay.current() is not None:
-            msg = f"{type(self).__name__}: its step counts in Python, and cannot be recorded."
-            raise GraphError(msg)
+        recording.refuse(type(self).__name__)
         keys, params, grads = paired(type(self).__name__, params, grads)
         if self._loaded is not None:
             self._check(self._loaded, params)
