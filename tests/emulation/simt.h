@@ -15,6 +15,11 @@
 #include <memory>
 #include <vector>
 
+#undef INFINITY  // macros of <math.h>, which NVRTC does not have
+#undef NAN
+#undef M_PI
+#undef HUGE_VAL
+
 #define __device__
 #define __host__
 #define __global__
@@ -224,8 +229,9 @@ inline double rsqrt(double x) { return 1 / std::sqrt(x); }
 inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
 inline float __expf(float x) { return std::exp(x); }
 inline float __logf(float x) { return std::log(x); }
+namespace simt { constexpr double PI = 3.14159265358979323846; }
 inline void sincospi(double x, double* sine, double* cosine) {
-    *sine = std::sin(M_PI * x), *cosine = std::cos(M_PI * x);
+    *sine = std::sin(simt::PI * x), *cosine = std::cos(simt::PI * x);
 }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 template <typename T>

@@ -53,6 +53,7 @@ class Source:
 
     def __init__(self, file: str) -> None:
         self.file = file
+        self._kernels: dict[tuple[str, Any], Any] = {}
 
     @cached_property
     def _text(self) -> str:
@@ -76,9 +77,15 @@ class Source:
         Arguments are contiguous arrays, or None for a null pointer; integers, which kernels take as
         ``i64``; and floats, which they take as ``double``.
         """
-        kernel = _kernel(self.code(str(dtype)), name)
         sizes = grid if isinstance(grid, tuple) else (grid,)
-        kernel(sizes, (block,), tuple(0 if arg is None else arg for arg in args))
+        self.kernel(name, dtype)(sizes, (block,), tuple(0 if arg is None else arg for arg in args))
+
+    def kernel(self, name: str, dtype: Any) -> Any:
+        """Return a kernel of this file for arrays of a dtype, as CuPy calls it."""
+        found = self._kernels.get((name, dtype))
+        if found is None:
+            found = self._kernels[name, dtype] = _kernel(self.code(str(dtype)), name)
+        return found
 
 
 def wide(dtype: Any) -> str:

@@ -4,6 +4,11 @@ typedef long long i64;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
+#ifndef INFINITY  // NVRTC has no <math.h>
+#define INFINITY __int_as_float(0x7f800000)
+#define NAN __int_as_float(0x7fffffff)
+#endif
+
 // Sixteen bytes: what a thread best reads and writes at once.
 constexpr int WIDTH = 16 / sizeof(T);
 struct alignas(16) Pack { T at[WIDTH]; };
