@@ -190,12 +190,9 @@ class Optimizer(Saveable):
             raise GraphError(msg)
         if all(g is None for g in grads):
             frozen = sum(not p.requires_grad for p in params)
-            cure = "Call backward() on the loss first."
-            if not params:
-                cure = "A model gets its parameters at its first call, unless it has none at all."
             msg = (
                 f"{type(self).__name__}.step: none of {len(params)} parameters has a gradient"
-                f" ({frozen} are frozen). {cure}"
+                f" ({frozen} are frozen). Call backward() on the loss first."
             )
             raise GraphError(msg)
         self.update(params, grads)
