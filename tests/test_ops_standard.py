@@ -414,8 +414,8 @@ def test_meshgrid_refuses_another_order() -> None:
 
 
 def test_a_dtype_that_a_library_lacks_is_an_error() -> None:
-    with pytest.raises(DTypeError, match=r"array_api_compat\.numpy has no dtype bfloat16"):
-        ops.zeros(2, dtype="bfloat16")
+    with pytest.raises(DTypeError, match=r"array_api_strict has no dtype bfloat16"):
+        native_dtype(strict, "bfloat16")
     with pytest.raises(DTypeError, match="array_api_strict has no dtype float16"):
         native_dtype(strict, "float16")
     with pytest.raises(DTypeError, match="'float33' is not a dtype that xpnn knows"):

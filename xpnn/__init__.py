@@ -20,6 +20,7 @@ from xpnn import (
 )
 from xpnn.autograd import (
     Tensor,
+    autocast,
     check_grad,
     checkpoint,
     grad,
@@ -55,6 +56,7 @@ __all__ = [
     "activations",
     "array_namespace",
     "asarray",
+    "autocast",
     "available_devices",
     "callbacks",
     "check_grad",

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from xpnn._dtypes import DTYPES, DType, as_dtype
-from xpnn._libraries import LIBRARIES, Library, find_library, is_writable, put
+from xpnn._libraries import LIBRARIES, Library, find_library, host_dtype, is_writable, put
 from xpnn.errors import DeviceError, DTypeError
 
 __all__ = [
@@ -285,6 +285,7 @@ def available_devices() -> list[str]:
 
 _dtype: ContextVar[DType] = ContextVar("xpnn_dtype", default=DTYPES["float32"])
 _NATIVE: dict[tuple[Namespace, str], Any] = {}
+_TAKES_ML_DTYPES = ("array_api_compat.numpy", "array_api_compat.cupy")
 
 
 def get_dtype() -> DType:
@@ -310,15 +311,13 @@ def set_dtype(dtype: Any) -> None:
 def native_dtype(xp: Namespace, dtype: Any) -> Any:
     """Return the dtype object of namespace ``xp`` for a DType, a name or a foreign dtype."""
     name = as_dtype(dtype).name
-    try:
-        return _NATIVE[xp, name]
-    except KeyError:
-        found = getattr(xp, name, None)
-        if found is None:
-            msg = f"{xp.__name__} has no dtype {name}."
-            raise DTypeError(msg) from None
-        _NATIVE[xp, name] = found
-        return found
+    found = _NATIVE.get((xp, name)) or getattr(xp, name, None)
+    if found is None and xp.__name__ in _TAKES_ML_DTYPES:
+        found = host_dtype(name)
+    if found is None:
+        msg = f"{xp.__name__} has no dtype {name}."
+        raise DTypeError(msg)
+    return _NATIVE.setdefault((xp, name), found)
 
 
 # ------------------------------------------------------------------------------------ moves

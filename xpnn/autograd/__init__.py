@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from xpnn.autograd.casting import autocast
 from xpnn.autograd.check import GradientError, check_grad
 from xpnn.autograd.record import apply
 from xpnn.autograd.tensor import Tensor
@@ -11,6 +12,7 @@ __all__ = [
     "GradientError",
     "Tensor",
     "apply",
+    "autocast",
     "check_grad",
     "checkpoint",
     "grad",

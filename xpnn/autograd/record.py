@@ -7,10 +7,11 @@ Tensors or on raw arrays, goes through :func:`apply`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from xpnn import backend
-from xpnn.autograd import tape
+from xpnn.autograd import casting, tape
 from xpnn.autograd.tape import JointNode, Node, Slot, Vertex, _recording, next_id
 from xpnn.backend import NAMESPACE_OF, SCALAR_TYPES, ArrayWrapper, array_namespace
 from xpnn.primitives.base import Implementation, Primitive, Rule
@@ -18,6 +19,8 @@ from xpnn.primitives.base import Implementation, Primitive, Rule
 __all__ = ["Tracked", "apply", "backward", "bind", "namespace", "wrap", "wrap_all"]
 
 _new = object.__new__
+_blocks = casting.blocks
+_nothing = nullcontext()
 _SCALARS = frozenset((bool, int, float, complex, type(None)))
 
 
@@ -70,6 +73,9 @@ def apply(primitive: Primitive, args: Any, params: dict[str, Any] | None = None)
     Tensor or tuple of Tensor
         Raw arrays, if no argument is a Tensor.
     """
+    low = None
+    if _blocks:
+        args, low = casting.arguments(primitive, args, _Late.tensor)
     raw: list[Any] = []
     parents: list[tuple[int, Vertex]] | None = None
     wrapped = False
@@ -98,6 +104,8 @@ def apply(primitive: Primitive, args: Any, params: dict[str, Any] | None = None)
     residual = None
     if implementation.residual:
         out, residual = out
+    if low is not None:
+        out = casting.rounded(xp, out, low)
     if not wrapped or (type(out) is tuple and not out):
         return out
     node: Node | JointNode | None = None
@@ -269,11 +277,12 @@ def backward(
     roots = [(y.vertex, g) for y, g in zip(outputs, gradients, strict=True) if y.vertex is not None]
     token = _recording.set(create_graph)  # as `recording` does, which takes longer
     try:
-        return tape.backward(
-            roots,
-            wanted=None if inputs is None else [x.vertex for x in inputs],
-            retain=create_graph if retain_graph is None else retain_graph,
-            lift=_lift if create_graph else None,
-        )
+        with casting.suspended() if _blocks else _nothing:
+            return tape.backward(
+                roots,
+                wanted=None if inputs is None else [x.vertex for x in inputs],
+                retain=create_graph if retain_graph is None else retain_graph,
+                lift=_lift if create_graph else None,
+            )
     finally:
         _recording.reset(token)

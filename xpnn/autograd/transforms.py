@@ -16,6 +16,7 @@ from typing import Any
 
 from xpnn import backend, random
 from xpnn.autograd import tape
+from xpnn.autograd.casting import resumed
 from xpnn.autograd.record import apply, backward, wrap
 from xpnn.autograd.tape import Slot, Vertex, next_id
 from xpnn.autograd.tensor import Tensor, seed
@@ -291,7 +292,7 @@ class _Recompute(Vertex):
         self.f, self.args, self.kw, self.rng = f, args, kw, rng
         self.context: Any = (
             contextvars.copy_context()
-        )  # the default device and dtype of the first run
+        )  # default device and dtype, autocast, of the first run
         self.parents = parents
 
     def free(self) -> None:
@@ -303,7 +304,7 @@ class _Recompute(Vertex):
 
     def _again(self) -> Any:
         random.set_rng(self.rng.copy())  # dropout draws the same masks again
-        with tape.recording(True):
+        with tape.recording(True), resumed():
             return self.f(*self.args, **self.kw)
 
     def pullback(self, g: Any, lift: Any, only: set[int] | None) -> Iterable[tuple[Vertex, Any]]:

@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 from xpnn import backend, replay
 from xpnn._dtypes import as_dtype
 from xpnn.autograd import tape
+from xpnn.autograd.casting import full_dtype, suspended
 from xpnn.autograd.record import backward, wrap
 from xpnn.autograd.tape import Leaf
 from xpnn.autograd.tensor import Tensor, seed
@@ -158,7 +159,7 @@ class Layer(Parts):
         if not arrays and type(self).build is not Layer.build:
             raise _no_array(self, inputs[0])
         self.ensure_built(*(tuple(x.shape) for x in arrays))
-        self._dtypes = tuple(as_dtype(x.dtype).name for x in arrays)
+        self._dtypes = tuple(full_dtype(x.dtype).name for x in arrays)
 
     def ensure_built(self, *shapes: tuple[int, ...]) -> None:
         """Build for inputs of these shapes, unless that has been done."""
@@ -166,7 +167,7 @@ class Layer(Parts):
             target, before = self._device or backend.get_device(), dict(vars(self))
             known = {id(layer) for layer in self.layers()}
             try:
-                with backend.device(target):
+                with backend.device(target), suspended():
                     self.build(*shapes)
             except Exception:
                 self._forget(before)

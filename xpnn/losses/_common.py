@@ -6,6 +6,7 @@ from typing import Any
 
 from xpnn import backend
 from xpnn._dtypes import as_dtype
+from xpnn.autograd.casting import widened
 from xpnn.backend import array_namespace, on_host, unwrap
 from xpnn.errors import ConfigError, DTypeError, ShapeError
 from xpnn.losses._checks import check_labels, not_ignored, require_integers
@@ -72,8 +73,12 @@ def require_floats(who: str, predictions: Array) -> None:
 
 
 def paired(who: str, predictions: Array, targets: Array) -> tuple[Array, Array]:
-    """Return predictions and targets of one shape, the targets in the dtype of the predictions."""
+    """Return predictions and targets of one shape, the targets in the dtype of the predictions.
+
+    Inside of ``autocast`` that is float32 for those of half precision.
+    """
     require_floats(who, predictions)
+    predictions = widened(predictions)
     targets = beside(targets, predictions, as_dtype(predictions.dtype))
     _same_shape(who, predictions, targets)
     found = as_dtype(targets.dtype)

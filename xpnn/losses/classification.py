@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from xpnn import backend
+from xpnn.autograd.casting import widened
 from xpnn.autograd.record import apply
 from xpnn.backend import array_namespace
 from xpnn.errors import ConfigError
@@ -85,6 +86,7 @@ def cross_entropy(
     if not 0.0 <= label_smoothing <= 1.0:
         msg = f"cross_entropy: 'label_smoothing' must be in [0, 1], got {label_smoothing}."
         raise ConfigError(msg)
+    predictions = widened(predictions)
     labels = labels_of("cross_entropy", predictions, targets)
     classes = predictions.shape[-1]
     weights = None
@@ -272,6 +274,7 @@ def categorical_cross_entropy(
     array([0.693147, 0.      ])
     """
     who = "categorical_cross_entropy"
+    predictions = widened(predictions)
     labels = labels_of(who, predictions, targets)
     if labels is None:
         predictions, targets = rows_of(who, predictions, targets)

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from xpnn import functional as F
+from xpnn.autograd.casting import widened
 from xpnn.backend import array_namespace, on_host, unwrap
 from xpnn.losses._checks import check_signs, checked_by, class_targets, signs
 from xpnn.losses._common import hits, labels_of, paired, reduced, rows_of, safe_labels
@@ -89,6 +90,7 @@ def categorical_hinge(predictions: Array, targets: Array, *, reduction: str = "m
     >>> losses.categorical_hinge(p, np.asarray([0, 2]), reduction="none")
     array([0. , 1.5])
     """
+    predictions = widened(predictions)
     labels = labels_of("categorical_hinge", predictions, targets)
     if labels is None:
         rows = unwrap(rows_of("categorical_hinge", predictions, targets)[1])

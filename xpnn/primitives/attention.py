@@ -15,7 +15,7 @@ from typing import Any
 
 from xpnn import backend
 from xpnn._dtypes import as_dtype
-from xpnn.primitives.base import primitive, unbroadcast
+from xpnn.primitives.base import cast, primitive, unbroadcast, wide
 
 __all__ = ["attention", "attention_weights"]
 
@@ -45,7 +45,8 @@ def attention(
     q (*, Tq, d), k (*, Tk, d), v (*, Tk, dv) -> (*, Tq, dv). A boolean mask (True: may attend) or
     one that is added, which broadcasts to (*, Tq, Tk); ``causal`` lets row i see columns up to i. D
     is the dropout, times ``gain`` where ``keep`` is True. A row that may attend to nothing is zero.
-    ``block`` is how many weights are computed at a time, but no less than those of a head.
+    ``block`` is how many weights are computed at a time, but no less than those of a head. Of half
+    precision only products are computed: S and P are of float32.
     """
     lead, length = q.shape[:-2], q.shape[-2]
     ahead = _causal(xp, q, k) if causal else None
@@ -55,7 +56,7 @@ def attention(
         if masked is not None or not k.shape[-2]:  # a row without weights: y = 0, and P = 0 later
             total = xp.where(total == 0, xp.ones_like(total), total)
         e = e if kept is None else xp.where(kept, e, _scalar(xp, 0.0, e))
-        outputs.append(xp.matmul(e, vi) * (gain / total))
+        outputs.append(cast(xp, xp.matmul(cast(xp, e, v.dtype), vi) * (gain / total), q.dtype))
         sums.append(xp.log(total) + top)
     y, logarithm = (p[0] if len(p) == 1 else xp.concat(p, axis=0) for p in (outputs, sums))
     return xp.reshape(y, (*lead, length, v.shape[-1])), logarithm
@@ -85,22 +86,23 @@ def _attention_vjp(
     parts = _blocks(xp, block, lead, mask, keep, q, k, v, g, y, res)
     for qi, ki, vi, gi, yi, logarithm, masked, kept in parts:
         p = xp.exp(xp.subtract(_scores(xp, qi, ki, masked, ahead, scale), logarithm))
-        lost = xp.sum(xp.multiply(gi, yi), axis=-1, keepdims=True)
+        lost = xp.sum(xp.multiply(wide(xp, gi), yi), axis=-1, keepdims=True)
         gi = gi if gain == 1.0 else gi * gain
         zero = _scalar(xp, 0.0, p)
         if needs[2]:
             dropped = p if kept is None else xp.where(kept, p, zero)
-            found[2].append(xp.matmul(xp.matrix_transpose(dropped), gi))
+            found[2].append(xp.matmul(xp.matrix_transpose(cast(xp, dropped, v.dtype)), gi))
         if not (needs[0] or needs[1] or needs[3]):
             continue
-        dp = xp.matmul(gi, xp.matrix_transpose(vi))
+        dp = wide(xp, xp.matmul(gi, xp.matrix_transpose(vi)))
         ds = p * ((dp if kept is None else xp.where(kept, dp, zero)) - lost)
+        if needs[3] and masked is not None:
+            found[3].append(unbroadcast(xp, ds, (ds.shape[0], *masked.shape[-2:])))
+        ds = cast(xp, ds, q.dtype)
         if needs[0]:
             found[0].append(xp.matmul(ds, ki) * scale)
         if needs[1]:
             found[1].append(xp.matmul(xp.matrix_transpose(ds), qi * scale))
-        if needs[3] and masked is not None:
-            found[3].append(unbroadcast(xp, ds, (ds.shape[0], *masked.shape[-2:])))
     joined = [xp.concat(p, axis=0) if len(p) > 1 else p[0] if p else None for p in found]
     dq, dk, dv, dmask = (
         None if d is None else xp.reshape(d, (*lead, *d.shape[-2:])) for d in joined
@@ -115,7 +117,8 @@ def attention_weights(
     """Weights P of :data:`attention`, (*, Tq, Tk). Made of standard functions."""
     ahead = _causal(xp, q, k) if causal else None
     e, _, total = _exponentials(xp, q, k, mask, ahead, scale)
-    return e / (total if mask is None else xp.where(total == 0, xp.ones_like(total), total))
+    total = total if mask is None else xp.where(total == 0, xp.ones_like(total), total)
+    return cast(xp, e / total, q.dtype)
 
 
 # ---------------------------------------------------------------------------------------- scores
@@ -140,7 +143,7 @@ def _exponentials(
 def _scores(
     xp: Any, q: Array, k: Array, mask: Array | None, ahead: Array | None, scale: float
 ) -> Array:
-    s = xp.matmul(q * scale, xp.matrix_transpose(k))
+    s = wide(xp, xp.matmul(q * scale, xp.matrix_transpose(k)))
     allowed = ahead
     if mask is not None:
         if as_dtype(mask.dtype).kind == "b":

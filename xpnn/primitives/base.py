@@ -29,10 +29,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from xpnn import kernels
+from xpnn import backend, kernels
 from xpnn._dtypes import as_dtype
 
-__all__ = ["Implementation", "Primitive", "Rule", "cast", "primitive", "unbroadcast"]
+__all__ = ["Implementation", "Primitive", "Rule", "cast", "primitive", "unbroadcast", "wide"]
 
 
 class Rule:
@@ -223,3 +223,10 @@ def cast(xp: Any, g: Any, dtype: Any) -> Any:
     if as_dtype(g.dtype).kind == "c" and as_dtype(dtype).kind != "c":
         g = xp.real(g)
     return xp.astype(g, dtype)
+
+
+def wide(xp: Any, x: Any) -> Any:
+    """Return ``x`` in float32 if it is of half precision: for sums, and for exponentials."""
+    if as_dtype(x.dtype).itemsize >= 4:
+        return x
+    return xp.astype(x, backend.native_dtype(xp, "float32"))

@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from xpnn import backend
-from xpnn._dtypes import DTYPES, as_dtype
 from xpnn.errors import ShapeError
-from xpnn.primitives.base import primitive, unbroadcast
+from xpnn.primitives.base import primitive, unbroadcast, wide
 
 __all__ = ["batch_norm", "batch_norm_inference", "normalize"]
 
@@ -39,13 +37,6 @@ def _channel_axis(x_shape: Shape, axes: tuple[int, ...], *channels: Array | None
     return tuple(n if i == left[0] else 1 for i in range(ndim))
 
 
-def _wide(xp: Any, x: Array) -> Array:
-    """Return ``x`` in float32 if it is of half precision: sums of squares would overflow."""
-    if as_dtype(x.dtype).itemsize >= 4:
-        return x
-    return xp.astype(x, backend.native_dtype(xp, DTYPES["float32"]))
-
-
 def _like(xp: Any, x: Array, dtype: Any) -> Array:
     return x if x.dtype == dtype else xp.astype(x, dtype)
 
@@ -73,9 +64,9 @@ def normalize(
     variance is that of the deviations. What is kept is the mean, and one over the standard
     deviation.
     """
-    wide = _wide(xp, x)
-    mean = xp.mean(wide, axis=axes, keepdims=True) if centered else None
-    deviation = wide if mean is None else wide - mean
+    single = wide(xp, x)
+    mean = xp.mean(single, axis=axes, keepdims=True) if centered else None
+    deviation = single if mean is None else single - mean
     inverse = 1.0 / xp.sqrt(xp.mean(deviation * deviation, axis=axes, keepdims=True) + epsilon)
     y = deviation * inverse
     if scale is not None:
@@ -98,8 +89,8 @@ def _normalize_vjp(
 ) -> tuple[Array | None, ...]:
     # dx = (h - mean(h) - x^ mean(h x^)) / sigma, where h = g gamma; without mean(h) if mu = 0
     mean, inverse = res
-    g, wide = _wide(xp, g), _wide(xp, x)
-    normal = (wide if mean is None else wide - mean) * inverse
+    g, single = wide(xp, g), wide(xp, x)
+    normal = (single if mean is None else single - mean) * inverse
     dx = d_scale = d_shift = None
     if needs[0]:
         h = g if scale is None else g * scale
@@ -145,9 +136,9 @@ def batch_norm(
             f" {tuple(x.shape)}. Leave out the empty batch, or use the running statistics."
         )
         raise ShapeError(msg)
-    wide = _wide(xp, x)
-    mean = xp.mean(wide, axis=axes, keepdims=True)
-    deviation = wide - mean
+    single = wide(xp, x)
+    mean = xp.mean(single, axis=axes, keepdims=True)
+    deviation = single - mean
     var = xp.mean(deviation * deviation, axis=axes, keepdims=True)
     inverse = 1.0 / xp.sqrt(var + epsilon)
     factor = inverse if scale is None else inverse * xp.reshape(scale, kept)
@@ -176,10 +167,10 @@ def _batch_norm_vjp(
     g_y, g_mean, g_var = g
     mean, inverse, positive = res
     kept, count = mean.shape, math.prod(x.shape) // math.prod(mean.shape)
-    normal = (_wide(xp, x) - mean) * inverse
+    normal = (wide(xp, x) - mean) * inverse
     dx = d_scale = d_shift = None
     if g_y is not None:
-        g_y = _wide(xp, g_y)
+        g_y = wide(xp, g_y)
         if positive is not None:
             g_y = xp.where(positive, g_y, xp.zeros_like(g_y))
         d_shift = xp.sum(g_y, axis=axes, keepdims=True)

@@ -90,7 +90,11 @@ def held(xp: Any, mask: Array | None, new: Array, old: Array) -> Array:
 
 def clipped(xp: Any, g: Array, limit: float | None) -> Array:
     """Return ``g`` with every element clipped to [-limit, limit]; None clips nothing."""
-    return g if limit is None else xp.minimum(xp.maximum(g, -limit), limit)
+    if limit is None:
+        return g
+    if as_dtype(g.dtype).name == "float16":
+        limit = min(limit, 65504.0)  # it has no larger number
+    return xp.minimum(xp.maximum(g, -limit), limit)
 
 
 # -------------------------------------------------------------------------- what they are given
