@@ -28,6 +28,7 @@ ORDER = [
     "backend",
     "workers",
     "parallel",
+    "precision",
     "kernels",
     "memory",
     "machine",

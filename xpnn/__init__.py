@@ -44,6 +44,7 @@ from xpnn.layers import functional_call
 from xpnn.machine import device_report
 from xpnn.memory import free_memory, memory_stats
 from xpnn.parallel import get_num_threads, num_threads, set_num_threads
+from xpnn.precision import get_matmul_precision, matmul_precision, set_matmul_precision
 from xpnn.random import get_rng, set_rng, set_seed
 from xpnn.training import Model, Sequential, load, pretrain
 
@@ -70,6 +71,7 @@ __all__ = [
     "functional_call",
     "get_device",
     "get_dtype",
+    "get_matmul_precision",
     "get_num_threads",
     "get_rng",
     "grad",
@@ -77,6 +79,7 @@ __all__ = [
     "layers",
     "load",
     "losses",
+    "matmul_precision",
     "memory_stats",
     "metrics",
     "no_grad",
@@ -88,6 +91,7 @@ __all__ = [
     "search",
     "set_device",
     "set_dtype",
+    "set_matmul_precision",
     "set_num_threads",
     "set_rng",
     "set_seed",

@@ -17,7 +17,7 @@ import numpy as np
 
 from emulation.streams import current_device, current_stream, register
 
-__all__ = ["Counter", "from_host", "launches", "lifted", "ndarray", "on_host", "waits"]
+__all__ = ["Counter", "aligned", "from_host", "launches", "lifted", "ndarray", "on_host", "waits"]
 
 
 class Counter:
@@ -51,6 +51,8 @@ class _Memory:
 
     @property
     def ptr(self) -> int:
+        if (capture := current_stream().captures) is not None:
+            capture.held.append(self._host)  # what is launched with an address needs the memory
         return int(self._host.ctypes.data)
 
 
@@ -403,12 +405,23 @@ def from_host(x: Any, dtype: Any = None, order: str | None = None, copy: bool = 
     if host.dtype == object:
         msg = f"Unsupported dtype {host.dtype}"
         raise ValueError(msg)
-    return ndarray(host)
+    memory = aligned(host.shape, host.dtype)
+    memory[...] = host
+    return ndarray(memory) if host.flags.c_contiguous else ndarray(host)
 
 
 def on_host(x: ndarray) -> np.ndarray:
     """Return what an array holds, without waiting: for those who emulate."""
     return x._host
+
+
+def aligned(shape: Any, dtype: Any) -> np.ndarray:
+    """Return memory of the host that begins where CuPy's pool would let it: at 512 bytes."""
+    dtype = np.dtype(dtype)
+    size = bytes_of(shape, dtype)
+    memory = np.empty(size + 512, np.uint8)
+    first = -memory.ctypes.data % 512
+    return memory[first : first + size].view(dtype).reshape(shape)
 
 
 def bytes_of(shape: Any, dtype: Any) -> int:

@@ -6,14 +6,15 @@ and kernels run through :mod:`emulation.simt`. Only what xpnn uses of CuPy is he
 
 from __future__ import annotations
 
+import importlib
 import sys
 from contextlib import contextmanager
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from emulation import arrays, simt, streams
+from emulation import arrays, cublaslt, simt, streams
 
 __all__ = ["install"]
 
@@ -120,6 +121,8 @@ def _creator(name: str) -> Any:
 
     def create(*args: Any, **kwargs: Any) -> Any:
         made = f(*args, **kwargs)
+        if name == "empty":
+            made = arrays.aligned(made.shape, made.dtype)
         _allocate(made.shape, made.dtype)
         x = arrays.ndarray(made)
         if name == "empty" and made.dtype.kind == "f":
@@ -254,6 +257,25 @@ def _cupyx() -> ModuleType:
     return module
 
 
+def _pathfinder() -> dict[str, ModuleType]:
+    """Return ``cuda.pathfinder``, which finds the emulated library."""
+    try:
+        finder = importlib.import_module("cuda.pathfinder")
+        cuda = sys.modules["cuda"]
+    except ImportError:
+        finder, cuda = ModuleType("cuda.pathfinder"), ModuleType("cuda")
+        cuda.__path__ = []  # a package
+
+    def load(name: str) -> Any:
+        if name != "cublasLt":
+            msg = f'Failure finding "{name}"'
+            raise RuntimeError(msg)
+        return SimpleNamespace(abs_path=cublaslt.path())
+
+    finder.load_nvidia_dynamic_lib = load
+    return {"cuda": cuda, "cuda.pathfinder": finder}
+
+
 def install() -> ModuleType:
     """Make ``import cupy`` find the emulated module, in this process, from now on."""
     found = sys.modules.get("cupy")
@@ -268,5 +290,6 @@ def install() -> ModuleType:
         "cupy.cuda.device": cupy.cuda.device, "cupy.cuda.stream": cupy.cuda.stream,
         "cupy.cuda.memory": cupy.cuda.memory,
         "cupy.linalg": cupy.linalg, "cupy.fft": cupy.fft, "cupyx": _cupyx(),
+        **_pathfinder(),
     }  # fmt: skip
     return cupy

@@ -91,6 +91,7 @@ class Capture:
 
     def __init__(self) -> None:
         self.notes: list[Callable[[], None]] = []
+        self.held: list[Any] = []
         self.broken: str | None = None
         self._before = _contents()
 
@@ -109,8 +110,8 @@ class Capture:
 class Graph:
     """What was captured."""
 
-    def __init__(self, notes: list[Callable[[], None]]) -> None:
-        self._notes, self.launched = notes, 0
+    def __init__(self, notes: list[Callable[[], None]], held: list[Any]) -> None:
+        self._notes, self._held, self.launched = notes, held, 0
 
     def launch(self, stream: Any = None) -> None:
         self.launched += 1
@@ -172,7 +173,7 @@ class Stream:
         if capture is None or capture.broken:
             msg = "cudaErrorStreamCaptureInvalidated: operation failed due to a previous error"
             raise RuntimeError(msg)
-        return Graph(capture.notes)
+        return Graph(capture.notes, capture.held)
 
 
 class Event:

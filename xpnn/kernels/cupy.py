@@ -3,6 +3,20 @@
 from __future__ import annotations
 
 from xpnn.kernels.cupy_capture import Graph, address
+from xpnn.kernels.cupy_products import (
+    linear,
+    linear_accepts,
+    linear_relu,
+    linear_relu_accepts,
+    linear_relu_vjp,
+    linear_vjp,
+    matmul,
+    matmul_accepts,
+    matmul_vjp,
+    relu_in_place,
+    sigmoid_in_place,
+    tanh_in_place,
+)
 from xpnn.kernels.cupy_rows import (
     normalize,
     normalize_accepts,
@@ -18,13 +32,25 @@ from xpnn.kernels.cupy_rows import (
 __all__ = [
     "Graph",
     "address",
+    "linear",
+    "linear_accepts",
+    "linear_relu",
+    "linear_relu_accepts",
+    "linear_relu_vjp",
+    "linear_vjp",
+    "matmul",
+    "matmul_accepts",
+    "matmul_vjp",
     "normalize",
     "normalize_accepts",
     "normalize_vjp",
+    "relu_in_place",
+    "sigmoid_in_place",
     "softmax",
     "softmax_accepts",
     "softmax_cross_entropy",
     "softmax_cross_entropy_accepts",
     "softmax_cross_entropy_vjp",
     "softmax_vjp",
+    "tanh_in_place",
 ]
