@@ -15,10 +15,6 @@ struct alignas(16) Pack { T at[WIDTH]; };
 
 constexpr u32 ALL = 0xffffffffu;
 
-#ifndef INFINITY  // NVRTC has no <math.h>
-#define INFINITY __int_as_float(0x7f800000)
-#endif
-
 struct Sum {
     static __device__ __forceinline__ A first() { return 0; }
     static __device__ __forceinline__ A join(A a, A b) { return a + b; }
