@@ -83,7 +83,9 @@ def library(source: str, options: tuple[str, ...] = ()) -> ctypes.CDLL:
     stem = hashlib.sha256(code.encode()).hexdigest()[:20]
     file, built = _folder() / f"{stem}.cpp", _folder() / f"{stem}.so"
     file.write_text(f'#include "{_HEADER}"\n{code}\n{trampolines}')
-    flags = ("-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", *_WARNINGS)
+    # Shared memory of a template is that of its library: others have it for another dtype.
+    flags = ("-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-fno-gnu-unique")
+    flags = (*flags, *_WARNINGS)
     done = subprocess.run(["g++", *flags, "-o", built, file], capture_output=True, text=True)
     if done.returncode:
         raise EmulationError(done.stderr)

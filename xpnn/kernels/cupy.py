@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from xpnn.kernels.cupy_capture import Graph, address
+from xpnn.kernels.cupy_conv import conv2d, conv2d_accepts, conv2d_vjp
+from xpnn.kernels.cupy_norm import batch_norm, batch_norm_accepts, batch_norm_vjp
 from xpnn.kernels.cupy_products import (
     linear,
     linear_accepts,
@@ -32,6 +34,12 @@ from xpnn.kernels.cupy_rows import (
 __all__ = [
     "Graph",
     "address",
+    "batch_norm",
+    "batch_norm_accepts",
+    "batch_norm_vjp",
+    "conv2d",
+    "conv2d_accepts",
+    "conv2d_vjp",
     "linear",
     "linear_accepts",
     "linear_relu",

@@ -1,0 +1,67 @@
+"""What CUDA kernels of images are told: the sizes of windows, and how wide a thread moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from xpnn.kernels.cupy_launch import threads_for
+
+__all__ = ["REAL", "Pair", "Pairs", "Window", "by_places", "divides"]
+
+Array = Any
+Pair = tuple[int, int]
+Pairs = tuple[Pair, Pair]
+
+REAL = ("float16", "bfloat16", "float32", "float64")
+_BLOCK = 256
+_BLOCKS = 1 << 20  # at most: more places than that many blocks hold are taken in turns
+_MANY = 1 << 13
+
+
+def divides(channels: int, arrays: Iterable[Array | None]) -> bool:
+    """Return whether threads may move sixteen bytes of neighbouring channels at once."""
+    given = [x for x in arrays if x is not None]
+    width = 16 // given[0].dtype.itemsize
+    return channels % width == 0 and all(x.data.ptr % 16 == 0 for x in given)
+
+
+class Window(NamedTuple):
+    """Sizes of images, of the windows over them, and of their steps."""
+
+    size: Pair
+    outputs: Pair
+    taps: Pair
+    stride: Pair
+    dilation: Pair
+    before: Pair
+
+    @classmethod
+    def over(
+        cls, x: Array, taps: Pair, stride: Pair, padding: Pairs, dilation: Pair = (1, 1)
+    ) -> Window:
+        """Return the windows of all places at which they lie within padded images."""
+        size = x.shape[1:3]
+        axes = zip(size, taps, stride, padding, dilation, strict=True)
+        down, across = ((n + sum(p) - (k - 1) * d - 1) // s + 1 for n, k, s, p, d in axes)
+        before = (padding[0][0], padding[1][0])
+        return cls(size, (down, across), taps, stride, dilation, before)
+
+    def is_all(self) -> bool:
+        """Return whether the windows are the pixels themselves, or each is a whole image."""
+        if self.before != (0, 0) or self.dilation != (1, 1):
+            return False
+        pixels = self.taps == (1, 1) and self.stride == (1, 1) and self.outputs == self.size
+        return pixels or (self.taps == self.size and self.outputs == (1, 1))
+
+    def numbers(self) -> tuple[int, ...]:
+        """Return everything, as kernels take it."""
+        return tuple(n for pair in self for n in pair)
+
+
+def by_places(places: int, row: int) -> tuple[int, int, int]:
+    """Return the grid, the block, and how many threads a place gets, of ``row`` things each."""
+    most = 32 if places > _MANY else _BLOCK  # then a thread does more at a place, and finds it once
+    lanes = min(1 << (row - 1).bit_length(), most)
+    block = threads_for(places * lanes, _BLOCK)
+    return min(-(-places // (block // lanes)), _BLOCKS), block, lanes
