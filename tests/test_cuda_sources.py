@@ -21,7 +21,11 @@ import pytest
 from emulation import simt
 
 import xpnn.kernels
-from xpnn.kernels import cupy_random, numpy_random
+from xpnn.kernels import cupy_elementwise, cupy_launch, cupy_random, numpy_random
+from xpnn.kernels.element_rules import trace_function
+from xpnn.kernels.rules import Refused
+from xpnn.primitives import activations
+from xpnn.primitives.base import Primitive
 
 ARCHITECTURES = ("sm_80", "sm_90")
 
@@ -98,6 +102,33 @@ SOURCES = dict(kernel_sources())
 @pytest.mark.parametrize("name", SOURCES)
 def test_source_compiles(name: str, architecture: str, tmp_path: Path) -> None:
     assert compile_cuda(SOURCES[name], architecture, tmp_path).startswith(b"\x7fELF")
+
+
+@pytest.mark.parametrize("dtype", cupy_launch.DTYPES)
+def test_every_activation_compiles(dtype: str, tmp_path: Path) -> None:
+    """Forward and backward, as they are generated; more than those that are listed."""
+    kind = np.dtype("float32" if dtype == "bfloat16" else dtype)  # which needs ml_dtypes
+    parts, refused = [cupy_launch.prelude(dtype)], []
+    for name in activations.__all__:
+        primitive = getattr(activations, name)
+        if not isinstance(primitive, Primitive) or len(primitive.arrays) != 1:
+            continue
+        static = {parameter: 0.3 for parameter in primitive.required}
+        (rule,) = primitive.rules
+        assert rule is not None
+        for stem, f, arrays, chosen in (
+            (f"of_{name}", primitive.forward, 1, static),
+            (f"of_{name}_vjp", rule.function, 1 + len(rule.spec), {k: 0.3 for k in rule.params}),
+        ):
+            try:
+                arithmetic = np.dtype(cupy_launch.wide(dtype))
+                program, constants = trace_function(f, arrays, chosen, kind, arithmetic)
+            except Refused:
+                refused.append(stem)
+                continue
+            parts.append(cupy_elementwise.elementwise_source(stem, program, constants)[0])
+    assert {name.removesuffix("_vjp") for name in refused} <= {"of_softmax", "of_log_softmax"}
+    assert compile_cuda("\n".join(parts), "sm_90", tmp_path).startswith(b"\x7fELF")
 
 
 def test_random_source_is_listed() -> None:

@@ -220,7 +220,6 @@ def _submodule(name: str, source: Any) -> ModuleType:
 def _module() -> ModuleType:
     cupy = ModuleType("cupy")
     cupy.__path__ = []  # a package
-    cupy.__version__ = "14.2.0+emulated"
     for name in [*np.__all__, "pow", "concat"]:
         value = getattr(np, name)
         if name in _NO_FUNCTIONS or isinstance(value, ModuleType):
@@ -232,6 +231,7 @@ def _module() -> ModuleType:
         setattr(cupy, name, _creator(name))
     for name in ("empty_like", "zeros_like", "ones_like", "full_like"):
         setattr(cupy, name, _like(name))
+    cupy.__version__ = "14.2.0+emulated"  # NumPy lists its own in __all__
     cupy.ndarray, cupy.generic = arrays.ndarray, np.generic
     cupy.array, cupy.asarray, cupy.asanyarray = _array, _asarray, _asarray
     cupy.ascontiguousarray = lambda x, dtype=None: _array(x, dtype=dtype, copy=False, order="C")

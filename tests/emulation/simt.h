@@ -237,25 +237,41 @@ inline int __popc(unsigned x) { return __builtin_popcount(x); }
 template <typename T>
 T __ldg(const T* at) { return *at; }
 using std::abs;
+using std::acos;
+using std::acosh;
+using std::asin;
+using std::asinh;
+using std::atan;
+using std::atanh;
+using std::ceil;
 using std::cos;
+using std::cosh;
 using std::erf;
 using std::erfc;
 using std::exp;
 using std::expm1;
+using std::fabs;
 using std::floor;
 using std::fma;
 using std::fmax;
 using std::fmin;
 using std::isfinite;
+using std::isinf;
 using std::isnan;
 using std::log;
+using std::log10;
 using std::log1p;
+using std::log2;
 using std::pow;
+using std::rint;
 using std::round;
+using std::signbit;
 using std::sin;
+using std::sinh;
 using std::sqrt;
 using std::tan;
 using std::tanh;
+using std::trunc;
 
 inline float __int_as_float(int x) { float y; std::memcpy(&y, &x, 4); return y; }
 inline int __float_as_int(float x) { int y; std::memcpy(&y, &x, 4); return y; }

@@ -94,8 +94,9 @@ def same(
     expected = _results(
         primitive, primitive.rules, host, _widened(tuple(xs)), static, _widened(g), needs
     )
-    found = values(_results(kernel, primitive.rules, xp, given, static, gradient, needs))
-    again = values(_results(kernel, primitive.rules, xp, given, static, gradient, needs))
+    rules = kernel.rules or primitive.rules
+    found = values(_results(kernel, rules, xp, given, static, gradient, needs))
+    again = values(_results(kernel, rules, xp, given, static, gradient, needs))
     for name, a, b, c in zip(("y", *primitive.arrays), found, expected, again, strict=False):
         _compare(name, a, b, c, dtype, bound)
     for before, after in zip(xs, given, strict=True):

@@ -111,7 +111,7 @@ def apply(primitive: Primitive, args: Any, params: dict[str, Any] | None = None)
     node: Node | JointNode | None = None
     if parents is not None and primitive.differentiable and _recording.get():
         if implementation.joint is None:
-            node = _note_edges(primitive, xp, parents, out, raw, static)
+            node = _note_edges(primitive, implementation.rules, xp, parents, out, raw, static)
         else:
             node = _note_joint(primitive, implementation, xp, parents, out, residual, raw, static)
     if isinstance(out, tuple):
@@ -128,6 +128,7 @@ def _one_library(raw: list[Any]) -> None:
 
 def _note_edges(
     primitive: Primitive,
+    rules: tuple[Rule | None, ...],
     xp: Any,
     parents: list[tuple[int, Vertex]],
     out: Any,
@@ -141,7 +142,7 @@ def _note_edges(
         dtype = out.dtype
         shape = out.shape if primitive.broadcasts else None
     for i, parent in parents:
-        rule = primitive.rules[i]
+        rule = rules[i]
         if rule is None:
             continue
         if casts:

@@ -107,7 +107,7 @@ class Node(Vertex):
         xp, parents = self.xp, {}
         if lift is not None:
             xp = lift.namespace
-            parents = {i: parent for (parent, *_), i in zip(self.edges, self.places(), strict=True)}
+            parents = {rule.place: parent for parent, rule, *_ in self.edges}
         pairs = []
         for parent, rule, values, like in self.edges:
             if not _needed(parent, only):
@@ -120,11 +120,6 @@ class Node(Vertex):
                 grad = rule.function(xp, g, *values)
             pairs.append((parent, grad if like is None else _fit(xp, grad, *like)))
         return pairs
-
-    def places(self) -> list[int]:
-        """Return which argument each edge belongs to."""
-        rules = self.primitive.rules
-        return [next(i for i, r in enumerate(rules) if r is rule) for _, rule, _, _ in self.edges]
 
 
 class JointNode(Vertex):

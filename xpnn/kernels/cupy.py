@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xpnn.kernels.cupy_capture import Graph, address
 from xpnn.kernels.cupy_conv import conv2d, conv2d_accepts, conv2d_vjp
+from xpnn.kernels.cupy_elementwise import fused
 from xpnn.kernels.cupy_norm import batch_norm, batch_norm_accepts, batch_norm_vjp
 from xpnn.kernels.cupy_products import (
     linear,
@@ -40,6 +41,7 @@ __all__ = [
     "conv2d",
     "conv2d_accepts",
     "conv2d_vjp",
+    "fused",
     "linear",
     "linear_accepts",
     "linear_relu",

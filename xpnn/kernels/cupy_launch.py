@@ -12,7 +12,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Source", "contiguous", "cupy", "threads_for", "wide"]
+__all__ = ["DTYPES", "Source", "contiguous", "cupy", "kernel", "prelude", "threads_for", "wide"]
 
 Array = Any
 
@@ -23,6 +23,7 @@ _TYPES = {
     "float32": ("float", "float", ""),
     "float64": ("double", "double", ""),
 }
+DTYPES = tuple(_TYPES)  # of arrays that kernels take
 _WIDE = {"float16": "float32", "bfloat16": "float32", "float32": "float32", "float64": "float64"}
 
 
@@ -38,8 +39,20 @@ def _module(code: str) -> Any:
 
 
 @cache
-def _kernel(code: str, name: str) -> Any:
+def kernel(code: str, name: str) -> Any:
+    """Return a kernel of a source, which is compiled when it is first asked for."""
     return _module(code).get_function(name)
+
+
+@cache
+def _common() -> str:
+    return (_FOLDER / "common.cuh").read_text()
+
+
+def prelude(dtype: str) -> str:
+    """Return what stands before kernels of arrays of a dtype: their types, and what all share."""
+    array, arithmetic, headers = _TYPES[dtype]
+    return f"{headers}typedef {array} T;\ntypedef {arithmetic} A;\n{_common()}\n"
 
 
 class Source:
@@ -57,13 +70,11 @@ class Source:
 
     @cached_property
     def _text(self) -> str:
-        parts = [_FOLDER / "common.cuh", _FOLDER / f"{self.file}.cu"]
-        return "\n".join(part.read_text() for part in parts)
+        return (_FOLDER / f"{self.file}.cu").read_text()
 
     def code(self, dtype: str) -> str:
         """Return the source for arrays of a dtype."""
-        array, arithmetic, headers = _TYPES[dtype]
-        return f"{headers}typedef {array} T;\ntypedef {arithmetic} A;\n{self._text}"
+        return prelude(dtype) + self._text
 
     def codes(self) -> dict[str, str]:
         """Return the sources for all dtypes by name, for the compile check."""
@@ -84,7 +95,7 @@ class Source:
         """Return a kernel of this file for arrays of a dtype, as CuPy calls it."""
         found = self._kernels.get((name, dtype))
         if found is None:
-            found = self._kernels[name, dtype] = _kernel(self.code(str(dtype)), name)
+            found = self._kernels[name, dtype] = kernel(self.code(str(dtype)), name)
         return found
 
 

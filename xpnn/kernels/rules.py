@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Program", "Refused", "Rule", "State", "Symbol", "rests", "trace"]
+__all__ = ["Program", "Refused", "Rule", "State", "Symbol", "Tape", "rests", "trace"]
 
 Array = Any
 State = dict[str, Array]
@@ -77,22 +77,43 @@ def rests(program: Program, constants: Sequence[Any]) -> bool:
     return all(same.get(value) == array for array, value in program.outputs)
 
 
-class _Tape:
-    def __init__(self, arrays: int, dtype: Any) -> None:
-        self.arrays, self.dtype = arrays, dtype
+class Tape:
+    """What symbols write their instructions on.
+
+    Attributes
+    ----------
+    arrays : int
+        How many are given.
+    dtype : numpy.dtype
+        That of the arithmetic.
+    scalars : type or None
+        Of 0-d arrays that stay what they are, constants whose values the host does not know.
+    code, constants : list
+        What was written.
+    """
+
+    def __init__(self, arrays: int, dtype: Any, scalars: Any = None) -> None:
+        self.arrays, self.dtype, self.scalars = arrays, dtype, scalars
         self.code: list[tuple[Any, ...]] = []
         self.constants: list[Any] = []
 
     def write(self, name: str, *operands: Any) -> Symbol:
+        """Note an instruction, and return its value."""
         self.code.append((name, *map(self.number, operands)))
         return Symbol(self, self.arrays + len(self.code) - 1)
 
     def number(self, x: Any) -> int:
+        """Return the number of a value, which a constant gets now."""
         if isinstance(x, Symbol):
             return x.number
-        if type(x) not in (int, float) and not (_is_scalar(x) and x.dtype == self.dtype):
+        if self.scalars is not None and isinstance(x, self.scalars):
+            if x.ndim or x.dtype != self.dtype:
+                raise Refused
+            self.constants.append(x)
+        elif type(x) in (int, float) or (_is_scalar(x) and x.dtype == self.dtype):
+            self.constants.append(self.dtype.type(x))
+        else:
             raise Refused  # it would make the result another dtype
-        self.constants.append(self.dtype.type(x))
         return -len(self.constants)
 
 
@@ -117,7 +138,7 @@ class Symbol:
     __array_ufunc__ = None  # NumPy's scalars leave operators to this class
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, tape: _Tape, number: int) -> None:
+    def __init__(self, tape: Tape, number: int) -> None:
         self.tape, self.number = tape, number
 
     __add__, __radd__ = _operator("add")
@@ -162,7 +183,11 @@ _functions = _Functions()
 
 
 def trace(
-    rule: Rule, names: Sequence[str], scalars: State, dtype: Any
+    rule: Rule,
+    names: Sequence[str],
+    scalars: State,
+    dtype: Any,
+    constants: Any = None,
 ) -> tuple[Program, list[Any], State]:
     """Return a rule as a program, the constants of this step, and the new scalar state.
 
@@ -176,6 +201,9 @@ def trace(
         States that are one number, as 0-d arrays.
     dtype : numpy.dtype
         Of all arrays.
+    constants : type, optional
+        Of 0-d arrays, such as a clipping factor, that are constants as they are: to look at one,
+        the host would have to wait for it.
 
     Raises
     ------
@@ -183,7 +211,7 @@ def trace(
         If the rule does anything else than to compute element by element, with the functions that
         are known here.
     """
-    tape = _Tape(2 + len(names), dtype)
+    tape = Tape(2 + len(names), dtype, constants)
     p, g, *states = (Symbol(tape, i) for i in range(tape.arrays))
     try:
         p, new = rule(_functions, p, g, {**dict(zip(names, states, strict=True)), **scalars})

@@ -43,10 +43,13 @@ class Rule:
     dtype), so that a second-order backward pass can put Tensors in their places.
     """
 
-    __slots__ = ("function", "params", "spec", "take")
+    __slots__ = ("function", "params", "place", "spec", "take")
 
-    def __init__(self, function: Callable[..., Any], arrays: list[str], variadic: bool) -> None:
+    def __init__(
+        self, function: Callable[..., Any], arrays: list[str], variadic: bool, place: int = 0
+    ) -> None:
         self.function = function
+        self.place = place  # of the argument whose gradient it gives
         self.spec: list[Any] = []
         self.params: list[str] = []
         sources = []
@@ -142,7 +145,8 @@ class Primitive(Implementation):
     def d(self, *rules: Callable[..., Any] | None) -> Primitive:
         """Give the vjp of each argument in turn; None where there is no derivative."""
         self.rules = tuple(
-            None if f is None else Rule(f, self.arrays, self.variadic) for f in rules
+            None if f is None else Rule(f, self.arrays, self.variadic, i)
+            for i, f in enumerate(rules)
         )
         self.differentiable = any(self.rules)
         return self
@@ -180,8 +184,11 @@ class Primitive(Implementation):
         # send a call back to the standard version, for example for a dtype it was not written for.
         forward = getattr(module, self.name, None)
         if forward is None:
-            divide = getattr(module, "in_parts", None) if self.elementwise else None
-            return self if divide is None else self._in_parts(module, divide)
+            if self.elementwise and hasattr(module, "in_parts"):
+                return self._in_parts(module, module.in_parts)
+            if len(self.arrays) == 1 and any(self.rules) and hasattr(module, "fused"):
+                return self._fused(module.fused)
+            return self
         overlay = Implementation(forward, residual=hasattr(forward, "residual"))
         overlay.joint = Rule(getattr(module, self.name + "_vjp"), self.arrays, self.variadic)
         overlay.accepts = getattr(module, self.name + "_accepts", None)
@@ -196,6 +203,16 @@ class Primitive(Implementation):
         overlay.joint.function = lambda xp, g, needs, *kept, **static: (
             vjp(xp, g, *kept, **static),
         )
+        return overlay
+
+    def _fused(self, fuse: Callable[..., Any]) -> Implementation:
+        # The rule is given Tensors too, in a recorded backward pass: `fuse` sees to what it takes.
+        (rule,) = self.rules
+        overlay = Implementation(fuse(self.name, self.forward))
+        function = rule.function  # type: ignore[union-attr]
+        new = Rule(function, self.arrays, self.variadic)
+        new.function = fuse(self.name + "_vjp", function)
+        overlay.rules = (new,)
         return overlay
 
     def __repr__(self) -> str:

@@ -42,7 +42,7 @@ class _Followed(Primitive):
         finish = self.second if last is None else _in_place(last)
         overlay = Implementation(_forward(first, finish), residual=first.residual)
         overlay.accepts = first.accepts
-        rule = self.second.rules[0].function  # type: ignore[union-attr]
+        rule = (second.rules or self.second.rules)[0].function  # type: ignore[union-attr]
         if second.joint is not None:
             rule = _kernel_rule(second, rule)
         overlay.joint = Rule(_joint(first.joint, rule), self.arrays, self.variadic)
