@@ -25,6 +25,7 @@ ORDER = [
     "_cuda",
     "replay",
     "_libraries",
+    "_namespaces",
     "backend",
     "workers",
     "parallel",
@@ -64,6 +65,7 @@ ARRAY_LIBRARIES = {
 MAY_NAME_ANY = {
     "_cuda": "what CuPy finds and lacks",
     "_libraries": "an adapter an array library",
+    "_namespaces": "scalars that NumPy gives for arrays",
     "backend": "devices, dtypes and moves between libraries",
     "kernels": "native overlays, a module a library",
 }

@@ -27,6 +27,10 @@ def _compat() -> Any:
     return importlib.import_module("array_api_compat")
 
 
+def _cupy() -> Any:
+    return importlib.import_module("cupy")
+
+
 def host_dtype(name: str) -> Any:
     """Return NumPy's dtype of a name; bfloat16 is that of ml_dtypes, which JAX brings."""
     if name == "bfloat16":
@@ -46,6 +50,7 @@ class Library:
     """
 
     block = 2**24
+    several = False  # devices among which an operation has to be told where to run
 
     def __init__(self, name: str, namespace: str) -> None:
         self.name = name
@@ -105,9 +110,26 @@ class Library:
         """Return an array of this library on one of its devices."""
         return self.xp.asarray(x, device=native, copy=copy)
 
+    def move(self, x: Array, library: Library, native: Any) -> Array:
+        """Return an array of this library as one of a library on one of its devices."""
+        return library.from_numpy(self.to_numpy(x), native, None)
+
     def scope(self, native: Any) -> Any:
         """Return the context in which new arrays land on the device."""
         return nullcontext()
+
+    def elsewhere(self, who: str, arrays: list[Array]) -> Any:
+        """Return the context in which an operation on arrays has to run, None if it is this one.
+
+        Only where there are :attr:`several` devices.
+        """
+
+    def restored(self) -> Any:
+        """Return a context after which the current device is the one that it was before."""
+        return nullcontext()
+
+    def follow(self, g: Any) -> None:
+        """Make the device of a gradient, or of those in a tuple, the current one."""
 
 
 class _NumPy(Library):
@@ -136,7 +158,7 @@ class _CuPy(Library):
     def devices(self) -> list[Any]:
         if reason := self.status():
             raise DeviceError(reason)
-        cuda = importlib.import_module("cupy").cuda
+        cuda = _cupy().cuda
         return [cuda.Device(i) for i in range(cuda.runtime.getDeviceCount())]
 
     def device_name(self, native: Any) -> str:
@@ -152,8 +174,52 @@ class _CuPy(Library):
         with native:  # CuPy's creation functions ignore `device=`: its device is the current one
             return self.xp.asarray(x)
 
+    def move(self, x: Array, library: Library, native: Any) -> Array:
+        if library is not self:
+            return super().move(x, library, native)
+        # From GPU to GPU: the copy waits for what is computed there, and memory there for the copy.
+        stream, event = _cupy().cuda.get_current_stream, _cupy().cuda.Event
+        with x.device:
+            written = stream().record(event(disable_timing=True))
+        with native:
+            stream().wait_event(written)
+            moved = x.copy()
+            read = stream().record(event(disable_timing=True))
+        with x.device:
+            stream().wait_event(read)
+        return moved
+
+    @cached_property
+    def several(self) -> bool:  # type: ignore[override]
+        return _cupy().cuda.runtime.getDeviceCount() > 1
+
     def scope(self, native: Any) -> Any:
         return native
+
+    def elsewhere(self, who: str, arrays: list[Array]) -> Any:
+        found = {x.data.device_id for x in arrays}
+        if len(found) > 1:
+            first, second, *_ = sorted(found)
+            msg = (
+                f"{who}: arrays of two devices meet, cuda:{first} and cuda:{second}. Move one of"
+                f" them, for example with xpnn.to_device(x, 'cuda:{first}'), or the whole model"
+                f" with model.to('cuda:{first}')."
+            )
+            raise DeviceError(msg)
+        (one,) = found
+        current = _cupy().cuda.runtime.getDevice()
+        return None if one == current else _cupy().cuda.Device(one)
+
+    def restored(self) -> Any:
+        return _cupy().cuda.Device()
+
+    def follow(self, g: Any) -> None:
+        for part in g if isinstance(g, tuple) else (g,):
+            raw = getattr(part, "data", part)  # of a Tensor, in a pass that is recorded
+            found: Any = part if isinstance(part, _cupy().ndarray) else raw
+            if isinstance(found, _cupy().ndarray):
+                found.device.use()
+                return
 
 
 class _Torch(Library):

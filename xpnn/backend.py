@@ -10,7 +10,7 @@ Requirements this module meets:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -18,11 +18,22 @@ import numpy as np
 
 from xpnn._dtypes import DTYPES, DType, as_dtype
 from xpnn._libraries import LIBRARIES, Library, find_library, host_dtype, is_writable, put
+from xpnn._namespaces import (
+    NAMESPACE_OF,
+    SCALAR_TYPES,
+    SEVERAL,
+    ArrayWrapper,
+    array_namespace,
+    elsewhere,
+    unwrap,
+    wrapper_namespace,
+)
 from xpnn.errors import DeviceError, DTypeError
 
 __all__ = [
     "NAMESPACE_OF",
     "SCALAR_TYPES",
+    "SEVERAL",
     "ArrayWrapper",
     "Device",
     "array_namespace",
@@ -31,14 +42,17 @@ __all__ = [
     "available_devices",
     "device",
     "device_of",
+    "elsewhere",
     "extent",
     "get_device",
     "get_dtype",
     "index_dtype",
     "is_writable",
     "native_dtype",
+    "on_device_of",
     "on_host",
     "put",
+    "refuse_elsewhere",
     "set_device",
     "set_dtype",
     "to_device",
@@ -52,72 +66,6 @@ Namespace = Any
 
 # numpy.zeros(3, dtype=tensor.dtype) asks a dtype-like object for this (NumPy >= 2.4).
 DType.__numpy_dtype__ = property(lambda self: np.dtype(self.name))  # type: ignore[attr-defined]
-
-
-class ArrayWrapper:
-    """What holds a raw array in ``data``: the differentiable Tensor derives from it."""
-
-    __slots__ = ("data",)
-    data: Array
-
-
-def unwrap(x: Any) -> Any:
-    """Return the raw array inside a Tensor, and anything else as it is."""
-    return x.data if isinstance(x, ArrayWrapper) else x
-
-
-NAMESPACE_OF: dict[type, Namespace] = {}
-# Scalars that NumPy gives where the standard asks for a 0-d array; `scalar[...]` is that array.
-SCALAR_TYPES = frozenset(np.dtype(code).type for code in "?bhilqBHILQefdFD")
-
-
-def array_namespace(*xs: Any) -> Namespace:
-    """Return the standard namespace of arrays: ``xpnn.ops`` if one is a Tensor.
-
-    Python scalars and None are passed over. Arrays of one library mix with its Tensors.
-
-    Raises
-    ------
-    DeviceError
-        If arrays of two libraries are given.
-    DTypeError
-        If something is not an array, or nothing is.
-
-    Examples
-    --------
-    >>> import numpy, xpnn
-    >>> xpnn.array_namespace(numpy.ones(3)).__name__
-    'array_api_compat.numpy'
-    """
-    found = None
-    wrapped = None
-    for x in xs:
-        if isinstance(x, ArrayWrapper):
-            wrapped = x
-            x = x.data
-        elif x is None or isinstance(x, (bool, int, float, complex)):
-            if type(x).__module__ == "builtins":
-                continue
-        xp = NAMESPACE_OF.get(type(x))
-        if xp is None:
-            xp = NAMESPACE_OF[type(x)] = find_library(x).xp
-        if found is None:
-            found = xp
-        elif found is not xp:
-            msg = (
-                f"arrays of two libraries meet: {found.__name__} and {xp.__name__}."
-                " Move one of them, for example with xpnn.to_device(x, xpnn.get_device())."
-            )
-            raise DeviceError(msg)
-    if found is None:
-        msg = "expected at least one array, got only scalars."
-        raise DTypeError(msg)
-    return found if wrapped is None else wrapper_namespace(wrapped)
-
-
-def wrapper_namespace(x: Any) -> Namespace:
-    """Return the namespace that a wrapper announces for itself."""
-    return x.__array_namespace__()
 
 
 # --------------------------------------------------------------------------------- devices
@@ -201,6 +149,7 @@ def as_device(device: Any) -> Device:
 
 
 _HOST = Device(LIBRARIES["cpu"], "cpu")
+_HERE = nullcontext()
 _device: ContextVar[Device] = ContextVar("xpnn_device", default=_HOST)
 
 
@@ -259,6 +208,32 @@ def device_of(x: Any) -> Device:
     raw = unwrap(x)
     library = find_library(raw)
     return Device(library, library.device_of(raw))
+
+
+def on_device_of(x: Any) -> Any:
+    """Return the context in which operations on raw arrays run where ``x`` lies.
+
+    Functions of Tensors go there by themselves; CuPy computes on its thread's current device.
+    """
+    raw = unwrap(x)
+    library = find_library(raw)
+    return library.scope(library.device_of(raw)) if library.several else _HERE
+
+
+def refuse_elsewhere(who: str, x: Any) -> None:
+    """Raise an error if what computes with raw arrays would do so on another device than ``x``'s.
+
+    Raises
+    ------
+    DeviceError
+    """
+    if type(x) not in NAMESPACE_OF and elsewhere(who, (x,)) is not None:
+        here = device_of(x)
+        msg = (
+            f"{who}: the arrays lie on {here}, which is not the current device of this thread."
+            f" Compute within `with xpnn.device('{here}'):`, or call xpnn.set_device('{here}')."
+        )
+        raise DeviceError(msg)
 
 
 def on_host(x: Any) -> bool:
@@ -360,8 +335,12 @@ def asarray(x: Any, *, device: Any = None, dtype: Any = None, copy: bool | None 
     xp = array_namespace(moved)
     found = as_dtype(moved.dtype)  # an error for what holds no numbers
     if dtype is not None and found is not as_dtype(dtype):
-        return xp.astype(moved, native_dtype(target.xp, dtype))
-    return xp.asarray(moved, copy=True) if copy and moved is x else moved
+        with on_device_of(moved):
+            return xp.astype(moved, native_dtype(target.xp, dtype))
+    if copy and moved is x:
+        with on_device_of(moved):
+            return xp.asarray(moved, copy=True)
+    return moved
 
 
 def _host_dtype(dtype: Any) -> Any:
@@ -387,9 +366,8 @@ def to_device(x: Any, device: Any) -> Any:
     target = as_device(device)
     if isinstance(x, ArrayWrapper):
         return x.to_device(target)  # type: ignore[attr-defined]
-    if device_of(x) == target:
-        return x
-    return target.library.from_numpy(to_numpy(x), target.native, None)
+    source = device_of(x)
+    return x if source == target else source.library.move(x, target.library, target.native)
 
 
 def index_dtype(device: Any) -> Any:

@@ -44,10 +44,10 @@ def _wait(what: str) -> None:
 class _Memory:
     """Where an array lies, as :class:`cupy.cuda.MemoryPointer` says it."""
 
-    __slots__ = ("_host",)
+    __slots__ = ("_host", "device", "device_id")
 
-    def __init__(self, host: np.ndarray) -> None:
-        self._host = host
+    def __init__(self, host: np.ndarray, device: Any) -> None:
+        self._host, self.device, self.device_id = host, device, device.id
 
     @property
     def ptr(self) -> int:
@@ -78,7 +78,7 @@ class ndarray:
     itemsize = property(lambda self: self._host.itemsize)
     strides = property(lambda self: self._host.strides)
     flags = property(lambda self: self._host.flags)
-    data = property(lambda self: _Memory(self._host))
+    data = property(lambda self: _Memory(self._host, self.device))
     base = property(lambda self: None if self._host.base is None else self)
     T = property(lambda self: ndarray(self._host.T, self.device))
     mT = property(lambda self: ndarray(self._host.mT, self.device))
@@ -188,6 +188,13 @@ class ndarray:
             msg = f"Only numpy.ndarray can be set to cupy.ndarray, got {type(host)}"
             raise TypeError(msg)
         self._host[...] = host
+
+    def copy(self, order: str = "C") -> Any:
+        """Return a copy on the current device, also of an array on another one."""
+        if self.device == current_device():
+            return _call(np.ndarray.copy, self, order)
+        launches.count += 1
+        return ndarray(np.array(self._host, order="C"))
 
     def __copy__(self) -> Any:
         return self.copy()
@@ -344,7 +351,7 @@ def _method(name: str) -> Callable[..., Any]:
 
 for _name in (
     *(
-        "all any argmax argmin argsort clip conj copy cumprod cumsum diagonal dot fill max mean min"
+        "all any argmax argmin argsort clip conj cumprod cumsum diagonal dot fill max mean min"
     ).split(),
     *("nonzero prod repeat round sum take trace var std").split(),
 ):

@@ -55,6 +55,10 @@ class _RawKernel:
             if isinstance(x, np.ndarray):
                 msg = f"Unsupported type {type(x)}"
                 raise TypeError(msg)
+            if isinstance(x, arrays.ndarray) and x.device != streams.current_device():
+                # CuPy does not look: on a GPU the kernel would read foreign memory, or fail.
+                msg = f"{self.name} is launched on a device where one of its arrays does not lie."
+                raise simt.EmulationError(msg)
         held = tuple(args)  # CUDA copies the arguments at the launch
         arrays.launches.count += 1
         self._kernel(grid, block, held, **options)

@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,7 @@ def library(source: str, options: tuple[str, ...] = ()) -> ctypes.CDLL:
     return ctypes.CDLL(str(built))
 
 
+_one_at_a_time = threading.Lock()  # ctypes lets other threads run, and the coroutines are global
 _SCALARS = {
     "float": np.float32, "double": np.float64, "int": np.int32, "unsigned": np.uint32,
     "unsigned int": np.uint32, "long long": np.int64, "unsigned long long": np.uint64,
@@ -135,7 +137,8 @@ class Kernel:
             msg = f"{self.name}: a grid of {grid} blocks of {block} threads cannot be launched."
             raise EmulationError(msg)
         self.launches += 1
-        failed = run(*(ctypes.c_void_p(x.ctypes.data) for x in shape), addresses)
+        with _one_at_a_time:
+            failed = run(*(ctypes.c_void_p(x.ctypes.data) for x in shape), addresses)
         if failed is not None:
             msg = f"{self.name}: {failed.decode()}."
             raise EmulationError(msg)

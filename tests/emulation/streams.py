@@ -7,6 +7,7 @@ where it is new.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import weakref
@@ -17,7 +18,7 @@ import numpy as np
 
 __all__ = ["Device", "Event", "Graph", "Stream", "current_device", "current_stream", "register"]
 
-DEVICES = 2
+DEVICES = int(os.environ.get("XPNN_EMULATED_DEVICES", "2"))
 
 
 class Device:
@@ -25,7 +26,6 @@ class Device:
 
     def __init__(self, device: Any = None) -> None:
         self.id = _local.device.id if device is None else int(getattr(device, "id", device))
-        self._before: list[Device] = []
 
     def use(self) -> None:
         if not 0 <= self.id < DEVICES:
@@ -34,12 +34,12 @@ class Device:
         _local.device = Device(self.id)
 
     def __enter__(self) -> Device:
-        self._before.append(_local.device)
+        _local.before.append(_local.device)
         self.use()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        _local.device = self._before.pop()
+        _local.device = _local.before.pop()
 
     def synchronize(self) -> None:
         _refuse_capture("a device is waited for")
@@ -205,12 +205,13 @@ Device.__module__ = "cupy.cuda.device"  # by which xpnn knows it
 Stream.null = Stream(null=True)
 _local: Any = None
 _first = object.__new__(Device)
-_first.id, _first._before = 0, []
+_first.id = 0
 
 
 class _Start(threading.local):
     def __init__(self) -> None:
         self.device, self.stream = _first, Stream.null
+        self.before: list[Device] = []  # devices, in the blocks that are open
 
 
 _local = _Start()

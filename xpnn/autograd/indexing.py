@@ -8,7 +8,7 @@ from typing import Any
 from xpnn import backend
 from xpnn.autograd.record import Tracked, apply, namespace, wrap
 from xpnn.autograd.tape import is_recording
-from xpnn.backend import array_namespace, unwrap
+from xpnn.backend import NAMESPACE_OF, array_namespace, unwrap
 from xpnn.primitives import indexing
 from xpnn.primitives.elementwise import astype, where
 
@@ -43,9 +43,17 @@ def get(x: Any, key: Any) -> Any:
     """Return ``x[key]``; the gradient goes back to the elements that were read."""
     raw_key = _raw_key(key)
     if x.vertex is None:
-        return wrap(x.data[raw_key])
+        if type(x.data) in NAMESPACE_OF:
+            return wrap(x.data[raw_key])
+        with backend.on_device_of(x):
+            return wrap(x.data[raw_key])
     if _is_basic(key):
         return apply(indexing.getitem, (x,), {"key": raw_key})
+    with backend.on_device_of(x):
+        return _gathered(x, raw_key)
+
+
+def _gathered(x: Any, raw_key: Any) -> Any:
     xp = namespace()
     positions = _positions(x.data, raw_key)
     flat = xp.take(xp.reshape(x, (-1,)), array_namespace(x.data).reshape(positions, (-1,)), axis=0)
@@ -57,7 +65,11 @@ def assign(x: Any, key: Any, value: Any) -> None:
 
     The array itself is not written into: others, and the tape, may hold it.
     """
-    raw_key = _raw_key(key)
+    with backend.on_device_of(x):
+        _assign(x, _raw_key(key), value)
+
+
+def _assign(x: Any, raw_key: Any, value: Any) -> None:
     raw_value = unwrap(value)
     xp = array_namespace(x.data)
     if not isinstance(raw_value, (bool, int, float, complex)):

@@ -13,7 +13,14 @@ from typing import Any
 from xpnn import backend
 from xpnn.autograd import casting, tape
 from xpnn.autograd.tape import JointNode, Node, Slot, Vertex, _recording, next_id
-from xpnn.backend import NAMESPACE_OF, SCALAR_TYPES, ArrayWrapper, array_namespace
+from xpnn.backend import (
+    NAMESPACE_OF,
+    SCALAR_TYPES,
+    SEVERAL,
+    ArrayWrapper,
+    array_namespace,
+    elsewhere,
+)
 from xpnn.primitives.base import Implementation, Primitive, Rule
 
 __all__ = ["Tracked", "apply", "backward", "bind", "namespace", "wrap", "wrap_all"]
@@ -73,7 +80,7 @@ def apply(primitive: Primitive, args: Any, params: dict[str, Any] | None = None)
     Tensor or tuple of Tensor
         Raw arrays, if no argument is a Tensor.
     """
-    low = None
+    given, low = args, None
     if _blocks:
         args, low = casting.arguments(primitive, args, _Late.tensor)
     raw: list[Any] = []
@@ -96,6 +103,9 @@ def apply(primitive: Primitive, args: Any, params: dict[str, Any] | None = None)
     xp = NAMESPACE_OF.get(cls)
     if xp is None:
         xp = array_namespace(*raw)
+        if (there := elsewhere(primitive.name, raw)) is not None:
+            with there:
+                return apply(primitive, given, params)
     static = {**primitive.defaults, **params} if params else primitive.defaults
     implementation = primitive.overlays.get(xp) or primitive.on(xp)
     if implementation.accepts is not None and not implementation.accepts(*raw, **static):
@@ -276,14 +286,18 @@ def backward(
     else:
         gradients = [backend.unwrap(g) for g in gradients]
     roots = [(y.vertex, g) for y, g in zip(outputs, gradients, strict=True) if y.vertex is not None]
+    options = {
+        "wanted": None if inputs is None else [x.vertex for x in inputs],
+        "retain": create_graph if retain_graph is None else retain_graph,
+        "lift": _lift if create_graph else None,
+    }
     token = _recording.set(create_graph)  # as `recording` does, which takes longer
     try:
         with casting.suspended() if _blocks else _nothing:
-            return tape.backward(
-                roots,
-                wanted=None if inputs is None else [x.vertex for x in inputs],
-                retain=create_graph if retain_graph is None else retain_graph,
-                lift=_lift if create_graph else None,
-            )
+            if not SEVERAL:
+                return tape.backward(roots, **options)  # type: ignore[arg-type]
+            with SEVERAL[0].restored():
+                follow = SEVERAL[0].follow
+                return tape.backward(roots, **options, follow=follow)  # type: ignore[arg-type]
     finally:
         _recording.reset(token)

@@ -8,9 +8,10 @@ first" is a topological order, and nodes that appear on the way (``checkpoint``)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any
@@ -222,12 +223,18 @@ def _add(a: Any, b: Any) -> Any:
     return a + b if add is None else add(a, b)
 
 
+def _add_there(follow: Callable[[Any], None], a: Any, b: Any) -> Any:
+    follow(tuple(b.values()) if type(b) is _Outputs else b)
+    return _add(a, b)
+
+
 def backward(
     roots: Sequence[tuple[Vertex, Any]],
     *,
     wanted: Sequence[Vertex] | None = None,
     retain: bool = False,
     lift: Any = None,
+    follow: Callable[[Any], None] | None = None,
 ) -> list[Any]:
     """Carry gradients back from ``roots``.
 
@@ -242,6 +249,8 @@ def backward(
         Keep what the nodes hold, for another pass.
     lift : optional
         For a pass that is itself recorded; see :meth:`Vertex.pullback`.
+    follow : callable, optional
+        Called with a gradient before it is computed with, to go to its device.
 
     Returns
     -------
@@ -255,16 +264,17 @@ def backward(
     arrived: dict[int, Any] = {}
     leaves: dict[Leaf, Any] = {}  # they are in nobody's way, and are brought theirs at the end
     pairs: Iterable[tuple[Vertex, Any]] = roots
+    add = _add if follow is None else partial(_add_there, follow)
     while True:
         for parent, grad in pairs:
             if grad is None:
                 continue
             if type(parent) is Leaf and only is None:
-                leaves[parent] = _add(leaves[parent], grad) if parent in leaves else grad
+                leaves[parent] = add(leaves[parent], grad) if parent in leaves else grad
                 continue
             key = -parent.id
             if key in pending:
-                pending[key] = (parent, _add(pending[key][1], grad))
+                pending[key] = (parent, add(pending[key][1], grad))
             else:
                 pending[key] = (parent, grad)
                 heappush(heap, key)
@@ -278,6 +288,8 @@ def backward(
                 break
         if type(g) is _Outputs:
             g = tuple(map(g.get, range(g.of)))
+        if follow is not None:
+            follow(g)
         pairs = vertex.pullback(g, lift, only)
         if not retain:
             vertex.free()

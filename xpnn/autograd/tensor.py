@@ -314,13 +314,15 @@ def seed(y: Tensor, grad: Any) -> Any:
                 " backward(grad); only a Tensor of one element starts with 1."
             )
             raise ShapeError(msg)
-        return array_namespace(y.data).ones_like(y.data)
+        with backend.on_device_of(y):
+            return array_namespace(y.data).ones_like(y.data)
     grad = grad if hasattr(grad, "shape") else backend.asarray(grad, dtype=y.dtype, device=y.device)
     if tuple(grad.shape) != y.shape:
         msg = f"backward(grad): expected shape {y.shape}, got {tuple(grad.shape)}."
         raise ShapeError(msg)
     xp = array_namespace(y.data, grad)  # one library only
-    return grad if as_dtype(grad.dtype) == y.dtype else xp.astype(grad, y.data.dtype)
+    with backend.elsewhere("backward(grad)", (y, grad)) or backend.on_device_of(y):
+        return grad if as_dtype(grad.dtype) == y.dtype else xp.astype(grad, y.data.dtype)
 
 
 def _describe(x: Tensor) -> str:

@@ -20,7 +20,6 @@ from xpnn.autograd.casting import resumed
 from xpnn.autograd.record import apply, backward, wrap
 from xpnn.autograd.tape import Slot, Vertex, next_id
 from xpnn.autograd.tensor import Tensor, seed
-from xpnn.backend import array_namespace
 from xpnn.errors import DTypeError, GraphError, ShapeError
 from xpnn.primitives import elementwise
 
@@ -163,7 +162,8 @@ def _variable(x: Any, recording: bool) -> Tensor:
 def _returned(gradient: Any, of: Any, variable: Tensor) -> Any:
     """Return a gradient as the caller's kind of array, a Tensor if it is on the tape."""
     if gradient is None:
-        gradient = backend.array_namespace(variable.data).zeros_like(variable.data)
+        with backend.on_device_of(variable):
+            gradient = backend.array_namespace(variable.data).zeros_like(variable.data)
     if isinstance(of, Tensor) or (isinstance(gradient, Tensor) and gradient.requires_grad):
         return gradient if isinstance(gradient, Tensor) else wrap(gradient)
     return backend.unwrap(gradient)
@@ -216,7 +216,7 @@ def value_and_grad(
         if isinstance(y, Tensor) and y.size != 1:
             msg = f"grad: the function must return one element, got shape {y.shape}; see vjp."
             raise ShapeError(msg)
-        one = array_namespace(y.data).ones_like(y.data) if isinstance(y, Tensor) else None
+        one = seed(y, None) if isinstance(y, Tensor) else None
         gradients = call.pull([y], [one], create_graph=call.outer)
         return call.shown(call.result), gradients[0] if isinstance(argnums, int) else gradients
 

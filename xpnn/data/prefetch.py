@@ -9,6 +9,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from typing import Any
 
+from xpnn.backend import device, get_device
 from xpnn.errors import ConfigError
 
 __all__ = ["prefetched"]
@@ -62,9 +63,10 @@ def _drawn(items: Iterator[Any], depth: int) -> Iterator[Any]:
 
     def draw() -> None:
         try:
-            for item in items:
-                if not put(item):
-                    return
+            with device(get_device()):  # CuPy's current device is of a thread, not of a context
+                for item in items:
+                    if not put(item):
+                        return
         except BaseException as error:
             put(_Error(error))
         else:

@@ -27,6 +27,7 @@ from xpnn.autograd.casting import full_dtype, suspended
 from xpnn.autograd.record import backward, wrap
 from xpnn.autograd.tape import Leaf
 from xpnn.autograd.tensor import Tensor, seed
+from xpnn.backend import SEVERAL, elsewhere
 from xpnn.errors import ConfigError, DTypeError, GraphError, XpnnError
 from xpnn.initializers import blank
 from xpnn.layers import config
@@ -108,6 +109,11 @@ class Layer(Parts):
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         """Compute the layer, after building it at the first call."""
+        if SEVERAL and inputs and hasattr(inputs[0], "shape"):
+            # Statistics, masks and the like are raw arrays, which are computed on one device.
+            if (there := elsewhere(type(self).__name__, inputs[:1])) is not None:
+                with there:
+                    return self(*inputs, **options)
         before = dict(vars(self)) if self._shapes is None else None
         if (recording := replay.current()) is not None:
             recording.layers[id(self)] = self

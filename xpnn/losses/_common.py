@@ -155,6 +155,11 @@ def safe_labels(
     Where a look costs nothing a label out of range is an error, and the second is None. The third
     is None if no label is ignored.
     """
+    with backend.on_device_of(labels):
+        return _safe_labels(who, labels, classes, ignore_index)
+
+
+def _safe_labels(who: str, labels: Array, classes: int, ignore_index: int | None) -> Any:
     xp = array_namespace(labels)
     counted = None if ignore_index is None else not_ignored(labels, ignore_index)
     wrong = None
@@ -171,5 +176,6 @@ def safe_labels(
 def hits(labels: Array, classes: int) -> Array:
     """Return which class each label is: (...) -> (..., classes), booleans."""
     xp = array_namespace(labels)
-    ramp = xp.arange(classes, dtype=labels.dtype, device=backend.device_of(labels).native)
-    return labels[..., None] == ramp
+    home = backend.device_of(labels)
+    with backend.on_device_of(labels):
+        return labels[..., None] == xp.arange(classes, dtype=labels.dtype, device=home.native)

@@ -93,7 +93,10 @@ def cross_entropy(
     if class_weights is not None:
         weights = constant("cross_entropy", "class_weights", class_weights, predictions, (classes,))
     if labels is not None:
-        return _of_labels(predictions, labels, weights, ignore_index, label_smoothing, reduction)
+        with backend.on_device_of(predictions):
+            return _of_labels(
+                predictions, labels, weights, ignore_index, label_smoothing, reduction
+            )
     predictions, targets = rows_of("cross_entropy", predictions, targets)
     if ignore_index is not None:
         msg = (

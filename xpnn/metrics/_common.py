@@ -39,6 +39,7 @@ def raw_pair(who: str, predictions: Array, targets: Array) -> tuple[Any, Array, 
         predictions = backend.asarray(predictions)
     targets = beside(unwrap(targets), predictions)
     xp = array_namespace(predictions, targets)
+    backend.refuse_elsewhere(who, predictions)
     kinds = [as_dtype(x.dtype).kind for x in (predictions, targets)]
     if "c" in kinds:
         msg = f"{who}: expected real numbers, got {predictions.dtype} and {targets.dtype}."

@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Any, ClassVar
 
 from xpnn import parallel
-from xpnn.backend import ArrayWrapper, array_namespace
+from xpnn.backend import ArrayWrapper, array_namespace, on_device_of
 from xpnn.errors import DeviceError, DTypeError, GraphError, ShapeError
 from xpnn.optim import recording
 from xpnn.optim.clipping import CLIPS, beside, clipped
@@ -263,14 +263,8 @@ class Optimizer(Saveable):
             unclipped = self.clip_value is self.clip_norm is self.clip_global_norm is None
             factors = {} if unclipped and not self._groups else self._clip(alike, rules)
             for (group, _, _), (few, gs) in alike.items():
-                factor = factors.get(group)
-                if factor is not None:
-                    factor = beside(gs[0], factor)
-                if few[0].kernel is not None:
-                    self._apply_kernel(*rules[group], factor, few, gs)
-                    continue
-                for slot, g in zip(few, gs, strict=True):
-                    self._apply_rule(*rules[group], factor, slot, g)
+                with on_device_of(gs[0]):
+                    self._apply(rules[group], factors.get(group), few, gs)
             self.steps += 1
 
     def _meet(self, key: Any, param: Any) -> Slot:
@@ -316,16 +310,23 @@ class Optimizer(Saveable):
                 factors[group] = factor
         return factors
 
+    def _apply(self, rules: Any, factor: Array, slots: list[Slot], grads: list[Array]) -> None:
+        if factor is not None:
+            factor = beside(grads[0], factor)
+        if slots[0].kernel is not None:
+            self._apply_kernel(rules[0], rules[1], factor, slots, grads)
+            return
+        for slot, g in zip(slots, grads, strict=True):
+            self._apply_rule(rules[0], rules[1], factor, slot, g)
+
     def _apply_kernel(
         self, rules: Any, lr: float, factor: Array, slots: list[Slot], grads: list[Array]
     ) -> None:
         for slot in slots:
             slot.updates += 1
-        reuse = [slot.owns_data() for slot in slots]
-        params = [slot.param.data for slot in slots]
-        states = [slot.state for slot in slots]
-        rule = functools.partial(rules._whole_rule, lr, slots[0].updates, factor)
-        first = slots[0]
+        first, reuse = slots[0], [slot.owns_data() for slot in slots]
+        params, states = [s.param.data for s in slots], [s.state for s in slots]
+        rule = functools.partial(rules._whole_rule, lr, first.updates, factor)
         new = first.kernel(
             rule, first.xp, params, grads, states, reuse, rules.scalar_state, self._workspace
         )

@@ -155,21 +155,24 @@ def clipped(rules: Any, grads: list[Array]) -> tuple[list[Array], Array]:
 def beside(g: Array, factor: Array) -> Array:
     """Return a factor as a gradient can be multiplied with it: on its device, in its dtype."""
     near = _beside(g, factor)
-    return as_array(array_namespace(near).astype(near, g.dtype, copy=False))
+    with backend.on_device_of(g):
+        return as_array(array_namespace(near).astype(near, g.dtype, copy=False))
 
 
 def _by_value(g: Array, bound: float) -> Array:
     if g is None:
         return None
     xp = array_namespace(g)
-    return as_array(xp.minimum(xp.maximum(g, -bound), bound))
+    with backend.on_device_of(g):
+        return as_array(xp.minimum(xp.maximum(g, -bound), bound))
 
 
 def _by_norm(g: Array, bound: float) -> Array:
     if g is None:
         return None
     xp = array_namespace(g)
-    return _scaled(xp, g, _factor(xp, _norm(xp, g), bound))
+    with backend.on_device_of(g):
+        return _scaled(xp, g, _factor(xp, _norm(xp, g), bound))
 
 
 def _by_global_norm(grads: list[Array], bound: float) -> tuple[list[Array], Any]:
@@ -181,15 +184,21 @@ def _by_global_norm(grads: list[Array], bound: float) -> tuple[list[Array], Any]
     for g in grads:
         if g is not None:
             near = _beside(g, factor)
-            g = _scaled(array_namespace(g, near), g, near)
+            with backend.on_device_of(g):
+                g = _scaled(array_namespace(g, near), g, near)
         new.append(g)
     return new, norm
 
 
 def _global_factor(grads: list[Array], bound: float) -> tuple[Array, Array]:
     """Return what gradients are to be multiplied with, and the norm that they have together."""
-    norm = _joined([_norm(array_namespace(g), g) for g in grads])
-    return as_array(_factor(array_namespace(norm), norm, bound)), norm
+    norms = []
+    for g in grads:
+        with backend.on_device_of(g):
+            norms.append(_norm(array_namespace(g), g))
+    with backend.on_device_of(grads[0]):
+        norm = _joined(norms)
+        return as_array(_factor(array_namespace(norm), norm, bound)), norm
 
 
 def _joined(norms: list[Array]) -> Array:

@@ -103,20 +103,23 @@ class Slot:
                 new = self.xp.full(shape, start, dtype=self.work, device=self.device)
             else:
                 new = self.xp.zeros(shape, dtype=self.work, device=self.device)
-        if x is None:
-            return new
-        return backend.put(new, ..., backend.asarray(x, device=place, dtype=self.work))
+            if x is None:
+                return new
+            return backend.put(new, ..., backend.asarray(x, device=place, dtype=self.work))
 
     def cast(self, x: Array, dtype: Any = None) -> Array:
         """Return ``x`` in ``dtype``, by default that of the arithmetic."""
         dtype = dtype or self.work
-        return x if x.dtype == dtype else self.xp.astype(x, dtype)
+        if x.dtype == dtype:
+            return x
+        with backend.on_device_of(x):
+            return self.xp.astype(x, dtype)
 
     def copied(self) -> State:
         """Return a copy of the state."""
         copies = {}
         for name, x in self.state.items():
-            copies[name] = backend.array_namespace(x).asarray(x, copy=True)
+            copies[name] = backend.asarray(x, copy=True)
         return copies
 
     def owns_data(self) -> bool:

@@ -189,7 +189,7 @@ def _unstack_vjp(
 @primitive()
 def to_device(xp: Any, x: Array, /, source: Any, target: Any) -> Array:
     """Move an array from the device ``source`` to the device ``target``."""
-    return target.library.from_numpy(source.library.to_numpy(x), target.native, None)
+    return source.library.move(x, target.library, target.native)
 
 
 def _to_device_vjp(xp: Any, g: Array, x_dtype: Any, source: Any, target: Any) -> Array:

@@ -30,7 +30,7 @@ def train(run: Run) -> History:
             for callback in run.callbacks:
                 begun.append(callback)
                 callback.on_train_begin(run)
-            with _interrupts(run):
+            with _interrupts(run), run.model._at_home():
                 # A run that was stopped within an epoch, and resumed there, has yet to end it.
                 while run.epoch < run.epochs and (run.batch or not run.stop):
                     _epoch(run)
@@ -201,7 +201,7 @@ def measure(
     rng = random.get_rng()
     state = rng.state  # a run goes on as if nothing had been measured
     try:
-        with no_grad(), closing(source.epoch()) as batches:  # type: ignore[type-var]
+        with model._at_home(), no_grad(), closing(source.epoch()) as batches:  # type: ignore[type-var]
             for done, batch in enumerate(batches, 1):
                 loss, values = model.objective(batch)
                 reported = {"loss": loss, **values}

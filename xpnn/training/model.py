@@ -222,7 +222,7 @@ class Model(Saveable, Trainable):
         self.eval()
         outputs = []
         try:
-            with no_grad():
+            with self._at_home(), no_grad():
                 for (batch,) in Batches(x, batch_size=batch_size, **self._place()):
                     y = self._outputs(batch)
                     outputs.append(_each(y, lambda part: backend.to_device(unwrap(part), home)))

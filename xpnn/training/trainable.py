@@ -164,6 +164,11 @@ class Trainable(Layer):
             return p.device
         return self._device or backend.get_device()
 
+    def _at_home(self) -> Any:
+        """Return the context in which what is computed with raw arrays runs on that device."""
+        home = backend.as_device(self._home())
+        return home.library.scope(home.native)
+
     def _place(self) -> dict[str, Any]:
         """Return where batches go, and in which dtype."""
         parameters = self.parameters()
