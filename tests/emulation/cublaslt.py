@@ -161,7 +161,9 @@ def _checked(operation: _Object, layouts: list[_Object]) -> str:
     count = d[_COUNT]
     if {x[_COUNT] for x in (a, b, c)} != {count}:
         raise Refusal("stacks of several lengths")
-    if count > 1 and d[_STRIDE] < d[_LEADING] * (d[_COLUMNS] - 1) + d[_ROWS]:
+    apart = d[_STRIDE] >= d[_LEADING] * (d[_COLUMNS] - 1) + d[_ROWS]
+    beside = d[_STRIDE] >= d[_ROWS] and d[_STRIDE] * (count - 1) + d[_ROWS] <= d[_LEADING]
+    if count > 1 and not apart and not beside:
         raise Refusal("the products of a stack overlap")
     if o[_EPILOGUE] not in epilogues or (count > 1 and o[_EPILOGUE] & 4):
         raise Refusal(f"epilogue {o[_EPILOGUE]}", NOT_SUPPORTED)

@@ -9,7 +9,7 @@ import pytest
 
 from gpu.twins import DTYPES, draw, on_cuda, same, values
 from xpnn.kernels import cupy_norm
-from xpnn.kernels.cupy_channels import Layout, sum_of_rows
+from xpnn.kernels.cupy_channels import Layout
 from xpnn.primitives.normalization import batch_norm
 
 pytestmark = pytest.mark.gpu
@@ -129,16 +129,3 @@ def test_what_has_no_kernel() -> None:
     assert not accepts(x, axes=(0, 1))
     assert not accepts(x[:0])
     assert not accepts(on_cuda(np.zeros((2, 3), "int32")))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (700, 33), (3000, 16)])
-def test_sum_of_rows(shape: tuple[int, int], dtype: str) -> None:
-    x = draw(np.random.default_rng(5), *shape, dtype=dtype)
-    total = values(sum_of_rows(on_cuda(x)))
-    assert total.dtype == x.dtype
-    wide = np.asarray(x, "float64")
-    eps = {"float16": 1e-3, "bfloat16": 8e-3, "float32": 1e-6, "float64": 1e-14}[dtype]
-    np.testing.assert_allclose(
-        total.astype("float64"), wide.sum(0), rtol=eps, atol=eps * np.abs(wide).sum()
-    )

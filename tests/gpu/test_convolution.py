@@ -10,7 +10,9 @@ import pytest
 from gpu.twins import DTYPES, draw, on_cuda, same, values
 from xpnn.kernels import cupy_conv
 from xpnn.kernels.cupy_windows import by_places
+from xpnn.primitives.activations import relu
 from xpnn.primitives.convolution import conv2d, conv_shape, conv_transpose2d
+from xpnn.primitives.fused import followed
 
 pytestmark = pytest.mark.gpu
 HALF = pytest.mark.parametrize("dtype", DTYPES)
@@ -67,6 +69,14 @@ def test_gradients_that_are_not_needed(case: str) -> None:
     x, weight, bias, g, options = _arguments(case, "float64")
     for i in range(3):
         same(conv2d, (x, weight, bias), g, needs=[i == j for j in range(3)], **options)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_rectified(case: str) -> None:
+    x, weight, bias, g, options = _arguments(case, "float32")
+    same(followed(conv2d, relu), (x, weight, bias), g, **options)
+    needs = [True, True, False]
+    same(followed(conv2d, relu), (x, weight, None), g, needs=needs, **options)
 
 
 @pytest.mark.parametrize("case", ["same", "groups", "depthwise", "wide groups", "pixels"])

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from xpnn.kernels.cupy_capture import Graph, address
-from xpnn.kernels.cupy_conv import conv2d, conv2d_accepts, conv2d_vjp
+from xpnn.kernels.cupy_conv import (
+    conv2d,
+    conv2d_accepts,
+    conv2d_relu,
+    conv2d_relu_accepts,
+    conv2d_relu_vjp,
+    conv2d_vjp,
+)
 from xpnn.kernels.cupy_elementwise import fused
 from xpnn.kernels.cupy_norm import batch_norm, batch_norm_accepts, batch_norm_vjp
 from xpnn.kernels.cupy_products import (
@@ -40,6 +47,9 @@ __all__ = [
     "batch_norm_vjp",
     "conv2d",
     "conv2d_accepts",
+    "conv2d_relu",
+    "conv2d_relu_accepts",
+    "conv2d_relu_vjp",
     "conv2d_vjp",
     "fused",
     "linear",

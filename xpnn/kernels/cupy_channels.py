@@ -1,13 +1,13 @@
-"""How CUDA kernels go over arrays channel by channel, and sums over all places of a channel."""
+"""How CUDA kernels go over arrays channel by channel."""
 
 from __future__ import annotations
 
 import math
 from typing import Any, NamedTuple
 
-from xpnn.kernels.cupy_launch import Source, cupy, wide
+from xpnn.kernels.cupy_launch import Source
 
-__all__ = ["Layout", "launch", "of_channels", "sources", "sum_of_rows"]
+__all__ = ["Layout", "launch", "of_channels", "sources"]
 
 Array = Any
 
@@ -68,17 +68,3 @@ def launch(name: str, dtype: Any, layout: Layout, *args: Any) -> None:
 def of_channels(name: str, dtype: Any, channels: int, *args: Any) -> None:
     """Run a kernel in which a warp computes a channel."""
     _channels.launch(name, dtype, -(-channels // 4), 128, *args)
-
-
-def sum_of_rows(x: Array) -> Array:
-    """Return the sum over the rows of a contiguous matrix, in its dtype."""
-    layout = Layout.of(1, x)
-    a = wide(x.dtype)
-    parts = cupy().empty((layout.channels, layout.parts, 2), a)
-    total = cupy().empty(layout.channels, a)
-    launch("products", x.dtype, layout, x, None, None, None, None, None, parts, 0)
-    of_channels(
-        "slopes", x.dtype, layout.channels, parts, None, None, None, None, None, total, None, None,
-        layout.channels, layout.parts, float(layout.rows),
-    )  # fmt: skip
-    return total.astype(x.dtype, copy=False)

@@ -1,6 +1,6 @@
 """Products of matrices on CuPy, by cuBLASLt: affine maps, their ReLU, ``matmul``.
 
-:func:`product` and :func:`column_sums` are there for other kernels too.
+:func:`product`, and what comes before and after one, are there for other kernels too.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from xpnn.kernels.cupy_launch import Source, contiguous, cupy, threads_for, wide
 
 __all__ = [
     "column_sums",
+    "finish",
     "linear",
     "linear_accepts",
     "linear_relu",
@@ -23,6 +24,7 @@ __all__ = [
     "matmul_accepts",
     "matmul_vjp",
     "product",
+    "relu_gradient",
     "relu_in_place",
     "sigmoid_in_place",
     "sources",
@@ -81,7 +83,7 @@ def product(
         out = cupy().empty((*stack, a.shape[-2], b.shape[-1]), a.dtype)
     bias = contiguous(bias)
     if not multiply(a, b, out, scale=scale, plus=plus, bias=bias, relu=relu):
-        _finish(out, bias, _RELU if relu else _IDENTITY)
+        finish(out, bias, relu)
     return out
 
 
@@ -98,6 +100,11 @@ def _turned(x: Array) -> Array:
 
 
 # ------------------------------------------------------------------------ after a product
+
+
+def finish(y: Array, bias: Array | None, relu: bool) -> None:
+    """Add a bias to the last axis of a contiguous array, and take its ReLU, in place."""
+    _finish(y, bias, _RELU if relu else _IDENTITY)
 
 
 def _finish(y: Array, bias: Array | None, activation: int) -> None:
@@ -205,14 +212,19 @@ def linear_vjp(
 def linear_relu_vjp(
     xp: Any, g: Array, needs: list[bool], y: Array, x: Array, weight: Array
 ) -> tuple[Array | None, ...]:
-    g, y = contiguous(_rows(g)), contiguous(_rows(y))
-    d, db = cupy().empty_like(y), None
-    if needs[2]:
-        db = _sums("relu_column_sums", y, g, y, d)
-    else:
-        blocks = min(-(-y.size // _BLOCK), _BLOCKS * 8)
-        _products.launch("relu_slopes", y.dtype, blocks, _BLOCK, g, y, d, y.size)
+    d, db = relu_gradient(_rows(g), _rows(y), needs[2])
     return _linear_vjp(d, needs, x, weight, db)
+
+
+def relu_gradient(g: Array, y: Array, sums: bool) -> tuple[Array, Array | None]:
+    """Return g where ``y``, the ReLU of a matrix, is positive, and the sums over its rows."""
+    g, y = contiguous(g), contiguous(y)
+    d = cupy().empty_like(y)
+    if sums:
+        return d, _sums("relu_column_sums", y, g, y, d)
+    blocks = min(-(-y.size // _BLOCK), _BLOCKS * 8)
+    _products.launch("relu_slopes", y.dtype, blocks, _BLOCK, g, y, d, y.size)
+    return d, None
 
 
 def _linear_vjp(

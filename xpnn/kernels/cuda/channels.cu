@@ -191,20 +191,18 @@ struct Products {
     }
 };
 
-// With g where y is positive, if it was rectified; x may be null, for the sums of g alone.
+// With g where y is positive, if it was rectified.
 template <int V>
 __device__ __forceinline__ void products_by(
     const T* g, const T* x, const A* mean, const A* inverse, const A* scale, const A* shift,
     A* parts, bool rectified, const Layout at) {
     Map maps[V] = {};
-    if (x) load_maps<V>(maps, mean, inverse, scale, shift, at);
+    load_maps<V>(maps, mean, inverse, scale, shift, at);
     Products found[V];
     #pragma unroll
     for (int k = 0; k < V; ++k) found[k] = Products::nothing();
     at.each<V>([&](i64 i) {
-        const Some<V> given = ((const Some<V>*)g)[i];
-        Some<V> value = given;
-        if (x) value = ((const Some<V>*)x)[i];
+        const Some<V> given = ((const Some<V>*)g)[i], value = ((const Some<V>*)x)[i];
         #pragma unroll
         for (int k = 0; k < V; ++k) {
             if (rectified && !(maps[k](A(value.at[k])) > 0)) continue;
@@ -223,9 +221,8 @@ extern "C" __global__ void slopes(
     if (c >= channels) return;
     const Products all = joined_parts((const Products*)parts + c * count, count);
     if (threadIdx.x % 32) return;
-    if (d_shift) d_shift[c] = all.sum;
-    if (d_scale) d_scale[c] = all.product * inverse[c];
-    if (!slope) return;
+    d_shift[c] = all.sum;
+    d_scale[c] = all.product * inverse[c];
     const A factor = scale ? inverse[c] * scale[c] : inverse[c], n = A(places);
     slope[c] = (factor * inverse[c] * inverse[c] * all.product - (g_var ? 2 * g_var[c] : A(0))) / n;
     level[c] = (factor * all.sum - (g_mean ? g_mean[c] : A(0))) / n;

@@ -141,7 +141,7 @@ __device__ __forceinline__ void col2im_by(const T* from, T* to, const Sizes s) {
 // Each channel is a group. Feature o sees channel o / times; with V > 1, times is 1.
 template <int V>
 __device__ __forceinline__ void depthwise_by(
-    const T* from, const T* weight, const T* bias, T* to, u32 times, const Sizes s) {
+    const T* from, const T* weight, const T* bias, T* to, bool relu, u32 times, const Sizes s) {
     const Some<V>*x = (const Some<V>*)from, *factor = (const Some<V>*)weight;
     Some<V>* y = (Some<V>*)to;
     const u32 c = s.channels / V, features = c * times;
@@ -153,8 +153,11 @@ __device__ __forceinline__ void depthwise_by(
                 const i64 pixel = (at.image * s.down.length + u) * s.across.length + v;
                 add_products<V>(sums, x[pixel * c + o / times], factor[tap * features + o]);
             });
-            if (bias)
-                for (int k = 0; k < V; ++k) sums[k] += A(bias[o * V + k]);
+            #pragma unroll
+            for (int k = 0; k < V; ++k) {
+                if (bias) sums[k] += A(bias[o * V + k]);
+                if (relu && sums[k] < 0) sums[k] = 0;  // a NaN stays one
+            }
             y[place * features + o] = rounded<V>(sums);
         }
     }
@@ -198,8 +201,9 @@ __device__ __forceinline__ void depthwise_dx_by(
 
 KERNEL(im2col, (const T* x, T* y, SIZES), (x, y, GIVEN))
 KERNEL(col2im, (const T* x, T* y, SIZES), (x, y, GIVEN))
-KERNEL(depthwise, (const T* x, const T* weight, const T* bias, T* y, i64 times, SIZES),
-       (x, weight, bias, y, times, GIVEN))
+KERNEL(depthwise,
+       (const T* x, const T* weight, const T* bias, T* y, i64 relu, i64 times, SIZES),
+       (x, weight, bias, y, relu, times, GIVEN))
 KERNEL(depthwise_dx, (const T* g, const T* weight, T* dx, i64 times, SIZES),
        (g, weight, dx, times, GIVEN))
 
