@@ -13,6 +13,14 @@ from xpnn.kernels.cupy_conv import (
 )
 from xpnn.kernels.cupy_elementwise import fused
 from xpnn.kernels.cupy_norm import batch_norm, batch_norm_accepts, batch_norm_vjp
+from xpnn.kernels.cupy_pool import (
+    avg_pool2d,
+    avg_pool2d_accepts,
+    avg_pool2d_vjp,
+    max_pool2d,
+    max_pool2d_accepts,
+    max_pool2d_vjp,
+)
 from xpnn.kernels.cupy_products import (
     linear,
     linear_accepts,
@@ -42,6 +50,9 @@ from xpnn.kernels.cupy_rows import (
 __all__ = [
     "Graph",
     "address",
+    "avg_pool2d",
+    "avg_pool2d_accepts",
+    "avg_pool2d_vjp",
     "batch_norm",
     "batch_norm_accepts",
     "batch_norm_vjp",
@@ -61,6 +72,9 @@ __all__ = [
     "matmul",
     "matmul_accepts",
     "matmul_vjp",
+    "max_pool2d",
+    "max_pool2d_accepts",
+    "max_pool2d_vjp",
     "normalize",
     "normalize_accepts",
     "normalize_vjp",
