@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import getpass
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -43,7 +45,10 @@ def has_compiler() -> bool:
 
 @functools.cache
 def _folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="simt-"))
+    """Return where built kernels are kept, for other processes and later runs too."""
+    folder = Path(tempfile.gettempdir()) / f"xpnn-simt-{getpass.getuser()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
 
 
 def _preprocessed(source: str, options: Sequence[str]) -> str:
@@ -72,25 +77,38 @@ def _trampoline(name: str, parameters: str, waits: bool) -> str:
     )
 
 
+# Shared memory of a template is that of its library: others have it for another dtype.
+_FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-fno-gnu-unique")
+
+
 @functools.cache
 def library(source: str, options: tuple[str, ...] = ()) -> ctypes.CDLL:
-    """Build a CUDA source as C++ and return the loaded library."""
+    """Build a CUDA source as C++, unless that was done before, and return the loaded library."""
+    everything = (source, *options, _HEADER.read_text(), *_FLAGS, Path(__file__).read_text())
+    stem = hashlib.sha256("\0".join(everything).encode()).hexdigest()[:32]
+    built = _folder() / f"{stem}.so"
+    if not built.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            made = _build(source, options, Path(folder))
+            shutil.copy(made, place := built.with_suffix(f".{os.getpid()}"))
+            place.replace(built)  # another process may build the same
+    return ctypes.CDLL(str(built))
+
+
+def _build(source: str, options: tuple[str, ...], folder: Path) -> Path:
     code = _preprocessed(source, options)
     waits = _WAITS.search(code) is not None
     trampolines = "".join(_trampoline(*found, waits) for found in _KERNEL.findall(code))
     if not trampolines:
         msg = 'no kernel found: expected extern "C" __global__ void name(...).'
         raise EmulationError(msg)
-    stem = hashlib.sha256(code.encode()).hexdigest()[:20]
-    file, built = _folder() / f"{stem}.cpp", _folder() / f"{stem}.so"
+    file, built = folder / "kernel.cpp", folder / "kernel.so"
     file.write_text(f'#include "{_HEADER}"\n{code}\n{trampolines}')
-    # Shared memory of a template is that of its library: others have it for another dtype.
-    flags = ("-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-fno-gnu-unique")
-    flags = (*flags, *_WARNINGS)
-    done = subprocess.run(["g++", *flags, "-o", built, file], capture_output=True, text=True)
+    command = ["g++", *_FLAGS, *_WARNINGS, "-o", str(built), str(file)]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise EmulationError(done.stderr)
-    return ctypes.CDLL(str(built))
+    return built
 
 
 _one_at_a_time = threading.Lock()  # ctypes lets other threads run, and the coroutines are global
