@@ -6,9 +6,23 @@ import functools
 import importlib
 import importlib.metadata
 import importlib.util
-from typing import Any
+import re
+import traceback
+from typing import Any, NoReturn
 
-__all__ = ["device_facts", "facts", "lacks", "packages", "trouble"]
+from xpnn.errors import OutOfMemoryError
+
+__all__ = [
+    "device_facts",
+    "facts",
+    "free_memory",
+    "lacks",
+    "memory_stats",
+    "out_of_memory",
+    "packages",
+    "retell",
+    "trouble",
+]
 
 _PACKAGES = ("cupy", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x")
 _PROBE = """
@@ -145,3 +159,81 @@ def device_facts(device: Any) -> dict[str, Any]:
         "compute_capability": f"{properties['major']}.{properties['minor']}",
         "multiprocessors": int(properties["multiProcessorCount"]),
     }
+
+
+# ------------------------------------------------------------------------------------- memory
+
+_SHORT = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY", "STATUS_ALLOC_FAILED")
+
+
+def out_of_memory(error: BaseException) -> OutOfMemoryError | None:
+    """Return what is raised in the place of an error that says that a GPU has no memory left.
+
+    None for any other error. What the functions that failed held is let go, as whoever keeps an
+    error (a notebook does) would keep it with them, and free memory goes back to the device.
+    """
+    ours = isinstance(error, OutOfMemoryError)
+    theirs = type(error).__module__.startswith("cupy") and isinstance(error, MemoryError)
+    if not (ours or theirs or any(name in str(error) for name in _SHORT)):
+        return None
+    found = error if isinstance(error, OutOfMemoryError) else OutOfMemoryError(_told(error))
+    traceback.clear_frames(error.__traceback__)
+    free_memory()
+    return found
+
+
+def retell(error: MemoryError) -> NoReturn:
+    """Raise a MemoryError again: that of a GPU with what is known of it, and the cures."""
+    found = out_of_memory(error)
+    if found is None:
+        raise error
+    try:
+        raise found
+    finally:
+        found.__context__ = None  # whose frames hold the arrays of what failed
+
+
+def _told(error: BaseException) -> str:
+    wanted = re.search(r"allocating ([\d,]+) bytes", str(error))
+    size = _size(int(wanted[1].replace(",", ""))) if wanted else "more than there was"
+    stats = memory_stats()
+    limit = f", limited to {_size(stats['limit'])}" if stats["limit"] else ""
+    device = importlib.import_module("cupy").cuda.runtime.getDevice()
+    return (
+        f"out of memory on cuda:{device}: {size} wanted. Arrays of this process use"
+        f" {_size(stats['in_use'])} of {_size(stats['held'])} that it holds{limit}; the device has"
+        f" {_size(stats['free'])} of {_size(stats['total'])} free. Cures: a smaller batch (fit"
+        " gathers gradients of several with 'accumulate'), xpnn.checkpoint around parts of the"
+        " model, a dtype of 16 bits; or give memory back with xpnn.free_memory('cuda'), and see"
+        " with nvidia-smi who else uses the device."
+    )
+
+
+def _size(n: int) -> str:
+    """Return a number of bytes as people write it."""
+    size, units = float(n), ["bytes", "KiB", "MiB", "GiB", "TiB"]
+    while size >= 1024 and len(units) > 1:
+        size /= 1024
+        units.pop(0)
+    return f"{n:,} bytes" if units[0] == "bytes" else f"{size:.1f} {units[0]}"
+
+
+def memory_stats() -> dict[str, int]:
+    """Return the bytes of the current device: what CuPy's pool holds, and what there is."""
+    cupy = importlib.import_module("cupy")
+    pool = cupy.get_default_memory_pool()
+    free, total = cupy.cuda.Device().mem_info
+    return {
+        "held": int(pool.total_bytes()),
+        "in_use": int(pool.used_bytes()),
+        "limit": int(pool.get_limit()),
+        "free": int(free),
+        "total": int(total),
+    }
+
+
+def free_memory() -> None:
+    """Give memory in which no array lies back to the device, and pinned memory to the host."""
+    cupy = importlib.import_module("cupy")
+    cupy.get_default_memory_pool().free_all_blocks()
+    cupy.get_default_pinned_memory_pool().free_all_blocks()

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnn._cuda import trouble
+from xpnn._cuda import retell, trouble
 from xpnn.errors import DeviceError, DTypeError, MissingLibraryError
 
 __all__ = ["LIBRARIES", "Library", "find_library", "host_dtype", "is_writable", "put"]
@@ -171,8 +171,11 @@ class _CuPy(Library):
         return x.get()
 
     def from_numpy(self, x: Any, native: Any, copy: bool | None) -> Array:
-        with native:  # CuPy's creation functions ignore `device=`: its device is the current one
-            return self.xp.asarray(x)
+        try:
+            with native:  # CuPy's functions ignore `device=`: their device is the current one
+                return self.xp.asarray(x)
+        except MemoryError as error:
+            retell(error)
 
     def move(self, x: Array, library: Library, native: Any) -> Array:
         if library is not self:
@@ -183,7 +186,10 @@ class _CuPy(Library):
             written = stream().record(event(disable_timing=True))
         with native:
             stream().wait_event(written)
-            moved = x.copy()
+            try:
+                moved = x.copy()
+            except MemoryError as error:
+                retell(error)
             read = stream().record(event(disable_timing=True))
         with x.device:
             stream().wait_event(read)

@@ -244,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain("interrupted")
         return 130
     except MemoryError as error:
-        _complain(f"out of memory. {error}")
+        _complain(error if isinstance(error, XpnnError) else f"out of memory. {error}")
         return 1
     except (NonFiniteError, OSError) as error:
         _complain(error)

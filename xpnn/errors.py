@@ -10,6 +10,7 @@ __all__ = [
     "GraphError",
     "MissingLibraryError",
     "NonFiniteError",
+    "OutOfMemoryError",
     "ShapeError",
     "XpnnError",
 ]
@@ -45,6 +46,10 @@ class ConfigError(XpnnError, ValueError):
 
 class NonFiniteError(XpnnError, FloatingPointError):
     """A loss became NaN or infinite."""
+
+
+class OutOfMemoryError(XpnnError, MemoryError):
+    """A device has not as much memory as was asked for."""
 
 
 class MissingLibraryError(XpnnError, ImportError):

@@ -11,7 +11,7 @@ __all__ = ["free_memory", "memory_stats"]
 
 
 def memory_stats(device: Any = None) -> dict[str, int]:
-    """Return what memory the kernels of a device hold, in bytes.
+    """Return what memory is held for the arrays of a device, in bytes.
 
     New memory is slow, as the system has to find and clear it page by page. So what large arrays
     lay in is kept when the last of them goes, and given to the next of about that size.
@@ -24,8 +24,10 @@ def memory_stats(device: Any = None) -> dict[str, int]:
     Returns
     -------
     dict of int
-        ``held``: bytes that are kept, of them ``in_use`` by arrays and ``scratch`` for what kernels
-        compute on the way; ``requests`` for memory so far, of them ``reused`` from what was there.
+        ``held``: bytes that are kept, of them ``in_use`` by arrays. On the CPU, of large arrays
+        only, also ``scratch`` for what kernels compute on the way, and ``requests`` for memory so
+        far, of them ``reused`` from what was there. On a GPU also ``limit`` of CuPy's pool, 0 if
+        there is none, and ``free`` and ``total`` of the device, which other processes use as well.
 
     Raises
     ------
@@ -38,7 +40,9 @@ def memory_stats(device: Any = None) -> dict[str, int]:
     >>> sorted(xpnn.memory_stats("cpu"))
     ['held', 'in_use', 'requests', 'reused', 'scratch']
     """
-    return dict(_managed(device).memory_stats())
+    module, scope = _managed(device)
+    with scope:
+        return dict(module.memory_stats())
 
 
 def free_memory(device: Any = None) -> None:
@@ -61,13 +65,15 @@ def free_memory(device: Any = None) -> None:
     >>> xpnn.memory_stats("cpu")["scratch"]
     0
     """
-    _managed(device).free_memory()
+    module, scope = _managed(device)
+    with scope:
+        module.free_memory()
 
 
-def _managed(device: Any) -> Any:
+def _managed(device: Any) -> tuple[Any, Any]:
     where = backend.get_device() if device is None else backend.as_device(device)
     module = kernels.load(where.xp.__name__)
     if module is None or not hasattr(module, "memory_stats"):
         msg = f"memory of {str(where)!r} is managed by its own library."
         raise DeviceError(msg)
-    return module
+    return module, where.library.scope(where.native)

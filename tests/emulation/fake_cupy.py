@@ -69,11 +69,53 @@ class _RawKernel:
 class OutOfMemoryError(MemoryError):
     """What the pool raises."""
 
+    def __init__(self, size: int, total: int, limit: int = 0) -> None:
+        self._given = size, total, limit
+        more = f", limit set to: {limit:,} bytes" * bool(limit)
+        super().__init__(
+            f"Out of memory allocating {size:,} bytes (allocated so far: {total:,} bytes{more})."
+        )
+
+    def __reduce__(self) -> Any:
+        return type(self), self._given
+
+
+OutOfMemoryError.__module__ = "cupy.cuda.memory"
+
+
+class _DefaultPool:
+    """The pool of all arrays: what it keeps when they go is what it held at most before."""
+
+    def __init__(self) -> None:
+        self.limit, self._held = 0, 0
+
+    def used_bytes(self) -> int:
+        return streams.bytes_in_use()
+
+    def total_bytes(self) -> int:
+        self._held = max(self._held, self.used_bytes())
+        return self._held
+
+    def free_bytes(self) -> int:
+        return self.total_bytes() - self.used_bytes()
+
+    def free_all_blocks(self, stream: Any = None) -> None:
+        self._held = 0
+
+    def set_limit(self, size: int | None = None, fraction: Any = None) -> None:
+        self.limit = size or 0
+        streams.watch(self._look if self.limit else None)
+
+    def get_limit(self) -> int:
+        return self.limit
+
+    def _look(self, new: int) -> None:
+        if (used := self.used_bytes()) > self.limit:
+            raise OutOfMemoryError(new, used - new, self.limit)
+
 
 class MemoryPool:
-    """Memory that can be counted and limited."""
-
-    limit: int | None = None
+    """Memory that can be counted."""
 
     def __init__(self, allocator: Any = None) -> None:
         self.allocated = 0
@@ -91,22 +133,13 @@ class MemoryPool:
     def free_all_blocks(self) -> None:
         pass
 
-    def set_limit(self, size: int | None = None, fraction: Any = None) -> None:
-        self.limit = size
 
-    def get_limit(self) -> int:
-        return self.limit or 0
-
-
-_pool = MemoryPool()
+_pool = _DefaultPool()
 _allocators: list[Any] = []
 
 
 def _allocate(shape: Any, dtype: Any) -> None:
     size = arrays.bytes_of(shape, dtype)
-    if _pool.limit and size > _pool.limit:
-        msg = f"Out of memory allocating {size:,} bytes (allocated so far: 0 bytes)."
-        raise OutOfMemoryError(msg)
     if _allocators:
         _allocators[-1](size)
 

@@ -79,6 +79,23 @@ def register(host: np.ndarray) -> None:
     key = id(host)
     if key not in _memory:
         _memory[key] = weakref.ref(host, lambda _: _memory.pop(key, None))
+        if _watching is not None:
+            _watching(host.nbytes)
+
+
+_watching: Callable[[int], None] | None = None
+
+
+def watch(look: Callable[[int], None] | None) -> None:
+    """Have a function called with the size of all memory that is new from now on."""
+    global _watching
+    _watching = look
+
+
+def bytes_in_use() -> int:
+    """Return how much memory there are arrays in."""
+    found = [ref() for ref in list(_memory.values())]
+    return sum(x.nbytes for x in found if x is not None)
 
 
 def _contents() -> dict[int, tuple[np.ndarray, np.ndarray]]:

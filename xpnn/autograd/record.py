@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from xpnn import backend
+from xpnn._cuda import retell
 from xpnn.autograd import casting, tape
 from xpnn.autograd.tape import JointNode, Node, Slot, Vertex, _recording, next_id
 from xpnn.backend import (
@@ -110,7 +111,11 @@ def apply(primitive: Primitive, args: Any, params: dict[str, Any] | None = None)
     implementation = primitive.overlays.get(xp) or primitive.on(xp)
     if implementation.accepts is not None and not implementation.accepts(*raw, **static):
         implementation = primitive
-    out = implementation.forward(xp, *raw, **static) if static else implementation.forward(xp, *raw)
+    try:
+        forward = implementation.forward
+        out = forward(xp, *raw, **static) if static else forward(xp, *raw)
+    except MemoryError as error:
+        retell(error)
     residual = None
     if implementation.residual:
         out, residual = out
@@ -299,5 +304,7 @@ def backward(
             with SEVERAL[0].restored():
                 follow = SEVERAL[0].follow
                 return tape.backward(roots, **options, follow=follow)  # type: ignore[arg-type]
+    except MemoryError as error:
+        retell(error)
     finally:
         _recording.reset(token)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from xpnn._cuda import free_memory, memory_stats
 from xpnn.kernels.cupy_capture import Graph, address
 from xpnn.kernels.cupy_conv import (
     conv2d,
@@ -62,6 +63,7 @@ __all__ = [
     "conv2d_relu_accepts",
     "conv2d_relu_vjp",
     "conv2d_vjp",
+    "free_memory",
     "fused",
     "linear",
     "linear_accepts",
@@ -75,6 +77,7 @@ __all__ = [
     "max_pool2d",
     "max_pool2d_accepts",
     "max_pool2d_vjp",
+    "memory_stats",
     "normalize",
     "normalize_accepts",
     "normalize_vjp",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xpnn import backend
+from xpnn._cuda import retell
 from xpnn._dtypes import DTYPES, as_dtype
 from xpnn.autograd.record import apply, wrap
 from xpnn.autograd.tensor import Tensor
@@ -53,10 +54,13 @@ def _new(name: str, *args: Any, dtype: Any, device: Any, **params: Any) -> Tenso
     target = backend.get_device() if device is None else backend.as_device(device)
     xp = target.xp
     dtype = default_int(target) if dtype is None else dtype
-    with target.library.scope(target.native):
-        made = getattr(xp, name)(
-            *args, dtype=native_dtype(xp, dtype), device=target.native, **params
-        )
+    try:
+        with target.library.scope(target.native):
+            made = getattr(xp, name)(
+                *args, dtype=native_dtype(xp, dtype), device=target.native, **params
+            )
+    except MemoryError as error:
+        retell(error)
     return wrap(made)
 
 

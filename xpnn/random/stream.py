@@ -24,6 +24,7 @@ from functools import cache
 from typing import Any, SupportsIndex
 
 from xpnn import replay
+from xpnn._cuda import retell
 from xpnn._dtypes import as_dtype
 from xpnn._libraries import LIBRARIES, Library
 from xpnn.backend import as_device, get_device, get_dtype, native_dtype
@@ -316,7 +317,10 @@ class Stream:
             more = {} if replay.current() is None else self._recorded(kind, make, source)
             seed, counter = self._take(-(-n // (4 * per_word)))
             if make is not None:
-                return make(seed, counter, n, *args, **more).reshape(sizes)
+                try:
+                    return make(seed, counter, n, *args, **more).reshape(sizes)
+                except MemoryError as error:
+                    retell(error)
         values = getattr(_source(_HOST), kind)(seed, counter, n, *args).reshape(sizes)
         return library.from_numpy(values, target.native, None)
 

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from xpnn import random
+from xpnn._cuda import out_of_memory
 from xpnn.autograd.transforms import no_grad
 from xpnn.backend import array_namespace, unwrap
 from xpnn.data import Batch
@@ -40,8 +41,9 @@ def train(run: Run) -> History:
     except KeyboardInterrupt:  # a second one, or one that came to no main thread
         run.stop = run.interrupted = True
     except Exception as error:
-        if not run.deal_with(error):
-            raise
+        failed = out_of_memory(error) or error
+        if not run.deal_with(failed):
+            raise failed from (None if failed is not error else error.__cause__)
     finally:
         run.history.interrupted = run.interrupted
         run.model.zero_grad()  # of batches that were to be one step
