@@ -31,7 +31,13 @@ _KERNEL = re.compile(
 )
 _WAITS = re.compile(r"__sync(threads|warp)|__shfl_")
 _CUDA_HEADERS = re.compile(r"#include\s*<cuda_\w+\.h>")
-_WARNINGS = ("-Wall", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-function")
+_WARNINGS = (
+    "-Wall",
+    "-Werror",
+    "-Wno-unknown-pragmas",
+    "-Wno-unused-function",
+    "-Wno-tautological-compare",
+)
 
 
 class EmulationError(Exception):

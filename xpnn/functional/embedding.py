@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpnn import backend
+from xpnn import backend, replay
 from xpnn._dtypes import as_dtype
 from xpnn.autograd.record import apply
 from xpnn.errors import ConfigError, DataError, DTypeError, ShapeError
@@ -25,7 +25,8 @@ def embedding(ids: Array, weight: Array, *, padding_idx: int | None = None) -> A
     Parameters
     ----------
     ids : integer array of shape (...)
-        In [0, rows). They are looked at, which on a GPU waits for it once a call.
+        In [0, rows). They are looked at, which on a GPU waits for it once a call; not in a step
+        that is captured, where nobody can wait.
     weight : array of shape (rows, features)
     padding_idx : int, optional
         An id that reads as zeros and gives its row no gradient, whatever the row holds. In
@@ -41,7 +42,8 @@ def embedding(ids: Array, weight: Array, *, padding_idx: int | None = None) -> A
     DTypeError
         If the ids are not integers.
     DataError
-        If an id is out of range, on every device.
+        If an id is out of range, on every device. In a step that is captured it reads as NaN
+        instead, and its gradient goes nowhere.
 
     Examples
     --------
@@ -88,7 +90,8 @@ def embedding_bag(
     Raises
     ------
     DTypeError, ShapeError, DataError
-        For ids or offsets that are not integers, have another shape, or are out of range.
+        For ids or offsets that are not integers, have another shape, or are out of range (see
+        :func:`embedding`).
 
     Examples
     --------
@@ -182,7 +185,10 @@ def _index(who: str, name: str, x: Array) -> Array:
 def _checked(
     who: str, ids: Array, rows: int, offsets: Array | None = None
 ) -> tuple[Array, Array | None]:
-    """Return ids and offsets as indices, after one look at all their values."""
+    """Return ids and offsets as indices, after one look at all their values.
+
+    A step that is recorded has no values yet: what it picks for an id out of range is NaN.
+    """
     xp = backend.array_namespace(ids, offsets)
     given = ids
     ids = _index(who, "ids", ids)
@@ -201,7 +207,7 @@ def _checked(
         most = xp.concat([zero, xp.full_like(offsets[1:], ids.shape[0])])
         misplaced = (offsets < least) | (offsets > most)
         wrong = wrong | xp.any(misplaced)
-    if bool(wrong):
+    if replay.current() is None and bool(wrong):
         if bool(xp.any(bad)):
             at, found = _first(xp, bad, given)
             msg = (

@@ -13,6 +13,14 @@ from xpnn.kernels.cupy_conv import (
     conv2d_vjp,
 )
 from xpnn.kernels.cupy_elementwise import fused
+from xpnn.kernels.cupy_embedding import (
+    scatter_add,
+    scatter_add_accepts,
+    scatter_add_vjp,
+    take,
+    take_accepts,
+    take_vjp,
+)
 from xpnn.kernels.cupy_norm import batch_norm, batch_norm_accepts, batch_norm_vjp
 from xpnn.kernels.cupy_pool import (
     avg_pool2d,
@@ -35,6 +43,17 @@ from xpnn.kernels.cupy_products import (
     relu_in_place,
     sigmoid_in_place,
     tanh_in_place,
+)
+from xpnn.kernels.cupy_recurrent import (
+    gru_scan,
+    gru_scan_accepts,
+    gru_scan_vjp,
+    lstm_scan,
+    lstm_scan_accepts,
+    lstm_scan_vjp,
+    rnn_scan,
+    rnn_scan_accepts,
+    rnn_scan_vjp,
 )
 from xpnn.kernels.cupy_rows import (
     normalize,
@@ -65,12 +84,18 @@ __all__ = [
     "conv2d_vjp",
     "free_memory",
     "fused",
+    "gru_scan",
+    "gru_scan_accepts",
+    "gru_scan_vjp",
     "linear",
     "linear_accepts",
     "linear_relu",
     "linear_relu_accepts",
     "linear_relu_vjp",
     "linear_vjp",
+    "lstm_scan",
+    "lstm_scan_accepts",
+    "lstm_scan_vjp",
     "matmul",
     "matmul_accepts",
     "matmul_vjp",
@@ -82,6 +107,12 @@ __all__ = [
     "normalize_accepts",
     "normalize_vjp",
     "relu_in_place",
+    "rnn_scan",
+    "rnn_scan_accepts",
+    "rnn_scan_vjp",
+    "scatter_add",
+    "scatter_add_accepts",
+    "scatter_add_vjp",
     "sigmoid_in_place",
     "softmax",
     "softmax_accepts",
@@ -89,5 +120,8 @@ __all__ = [
     "softmax_cross_entropy_accepts",
     "softmax_cross_entropy_vjp",
     "softmax_vjp",
+    "take",
+    "take_accepts",
+    "take_vjp",
     "tanh_in_place",
 ]

@@ -22,8 +22,10 @@ _TYPES = {
     "bfloat16": ("__nv_bfloat16", "float", "#include <cuda_bf16.h>\n"),
     "float32": ("float", "float", ""),
     "float64": ("double", "double", ""),
+    "int32": ("int", "int", ""),
+    "int64": ("long long", "long long", ""),
 }
-DTYPES = tuple(_TYPES)  # of arrays that kernels take
+DTYPES = ("float16", "bfloat16", "float32", "float64")  # of arrays that kernels take
 _WIDE = {"float16": "float32", "bfloat16": "float32", "float32": "float32", "float64": "float64"}
 
 
@@ -62,10 +64,12 @@ class Source:
     ----------
     file : str
         Its name in ``kernels/cuda``, without the suffix.
+    dtypes : sequence of str
+        What it is compiled for: real numbers by default.
     """
 
-    def __init__(self, file: str) -> None:
-        self.file = file
+    def __init__(self, file: str, dtypes: tuple[str, ...] = DTYPES) -> None:
+        self.file, self.dtypes = file, dtypes
         self._kernels: dict[tuple[str, Any], Any] = {}
 
     @cached_property
@@ -78,7 +82,7 @@ class Source:
 
     def codes(self) -> dict[str, str]:
         """Return the sources for all dtypes by name, for the compile check."""
-        return {f"{self.file} {dtype}": self.code(dtype) for dtype in _TYPES}
+        return {f"{self.file} {dtype}": self.code(dtype) for dtype in self.dtypes}
 
     def launch(
         self, name: str, dtype: Any, grid: int | tuple[int, ...], block: int, *args: Any

@@ -51,7 +51,8 @@ class Embedding(Layer):
     inputs: all ids in a row, and the N offsets at which the examples begin. No ids give zeros.
 
     The ids, integers of any dtype, are looked at: one out of range is an error on every device. On
-    a GPU this waits for it, once a call.
+    a GPU this waits for it, once a call, but in a step that is captured, where the vector of such
+    an id is NaN.
 
     An array given as ``weight`` is part of the state, not of the configuration, which holds the
     sizes: a layer built from it has new initial values until its state is loaded.
