@@ -7,6 +7,7 @@ from typing import Any
 import array_api_compat.numpy as host
 import numpy as np
 import pytest
+from helpers import usable
 
 import xpnn
 from gpu.twins import DTYPES, draw, on_cuda, same, values
@@ -49,7 +50,7 @@ def summed(kernel: bool, x: Any, ids: Any, length: int) -> Any:
     """Return what the kernel, or the standard version, makes of the same arrays."""
     if not kernel:
         return scatter_add.forward(host, x, ids, length=length)
-    xp = as_device("cuda").xp
+    xp = as_device(usable("cuda")).xp
     x, ids = on_cuda((x, ids))
     assert scatter_add.on(xp).accepts(x, ids, length=length)
     return values(scatter_add.on(xp).forward(xp, x, ids, length=length))
@@ -90,7 +91,7 @@ def test_sums_and_their_gradients(dtype: str) -> None:
 
 
 def test_ids_of_no_row_read_nan_and_write_nothing() -> None:
-    xp = as_device("cuda").xp
+    xp = as_device(usable("cuda")).xp
     ids = np.asarray([0, 3, -3, 2, -4, 2**40, -(2**40)])
     x, there = np.arange(6.0).reshape(3, 2), (ids >= -3) & (ids < 3)
     picked = values(take.on(xp).forward(xp, *on_cuda((x, ids)), axis=0))
@@ -102,7 +103,7 @@ def test_ids_of_no_row_read_nan_and_write_nothing() -> None:
 
 def test_nobody_waits() -> None:
     waits = pytest.importorskip("emulation.arrays").waits
-    xp = as_device("cuda").xp
+    xp = as_device(usable("cuda")).xp
     x, ids = on_cuda((np.ones((2000, 8), "float32"), np.arange(2000) % 3))
     before = waits.count
     y = scatter_add.on(xp).forward(xp, x, ids, length=50)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import usable
 
 from gpu.twins import DTYPES, draw, on_cuda, same
 from xpnn.backend import as_device
@@ -97,7 +98,7 @@ def test_arrays_that_lie_otherwise() -> None:
 
 def test_a_step_is_two_launches() -> None:
     launches = pytest.importorskip("emulation.arrays").launches
-    xp = as_device("cuda").xp
+    xp = as_device(usable("cuda")).xp
     counts = []
     for steps in (5, 9):
         (x, w, u, b), (h, c), g = given((3, steps, 5, 7), 4, "float32", states=2)
