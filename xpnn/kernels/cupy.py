@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from xpnn._cuda import free_memory, memory_stats
+from xpnn.kernels.cupy_attention import attention, attention_accepts, attention_vjp
 from xpnn.kernels.cupy_capture import Graph, address
 from xpnn.kernels.cupy_conv import (
     conv2d,
@@ -70,6 +71,9 @@ from xpnn.kernels.cupy_rows import (
 __all__ = [
     "Graph",
     "address",
+    "attention",
+    "attention_accepts",
+    "attention_vjp",
     "avg_pool2d",
     "avg_pool2d_accepts",
     "avg_pool2d_vjp",
