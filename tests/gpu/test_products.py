@@ -260,6 +260,20 @@ def test_dtypes_are_not_mixed() -> None:
     assert cupy_products.linear_accepts(a, a, a[0])
 
 
+def test_gradients_of_more_digits_are_rounded_first() -> None:
+    x, w, g = on_cuda(
+        (numbers(6, 5, dtype="float16"), numbers(5, 4, dtype="float16"), numbers(6, 4))
+    )
+    y = cupy_products.linear_relu(None, x, w, None)
+    needs = [True, True, True]
+    for found in (
+        cupy_products.linear_vjp(None, g, needs, x, w),
+        cupy_products.linear_relu_vjp(None, g, needs, y, x, w),
+        cupy_products.matmul_vjp(None, g, needs[:2], x, w),
+    ):
+        assert {d.dtype.name for d in found} == {"float16"}
+
+
 # ----------------------------------------------------------------------- cuBLASLt itself
 
 

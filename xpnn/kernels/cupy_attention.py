@@ -99,7 +99,7 @@ def attention_vjp(
     # dV = D(P)^T dY, dP = D(dY V^T), dS = P (dP - sum(P dP)): the sum is that of dY Y.
     shapes, dtype = [x.shape for x in (q, k, v)], q.dtype
     tiles = _Tiles(q, k, mask, keep, scale, causal, block)
-    g, y, v = (contiguous(_by_heads(x)) for x in (g, y, v))
+    g, y, v = (contiguous(_by_heads(x.astype(dtype, copy=False))) for x in (g, y, v))
     q, k = tiles.q, tiles.k
     slopes_wanted = needs[0] or needs[1] or needs[3]
     dq = cupy().empty(q.shape, dtype) if needs[0] else None

@@ -205,7 +205,7 @@ def _rows(x: Array) -> Array:
 def linear_vjp(
     xp: Any, g: Array, needs: list[bool], x: Array, weight: Array
 ) -> tuple[Array | None, ...]:
-    rows = _rows(g)
+    rows = _rows(g.astype(x.dtype, copy=False))
     return _linear_vjp(rows, needs, x, weight, column_sums(rows) if needs[2] else None)
 
 
@@ -264,6 +264,7 @@ def matmul_vjp(
     xp: Any, g: Array, needs: list[bool], x1: Array, x2: Array
 ) -> tuple[Array | None, ...]:
     a, b = _matrices(x1, x2)
+    g = g.astype(x1.dtype, copy=False)
     if x2.ndim == 1:
         g = g[..., None]
     if x1.ndim == 1:
