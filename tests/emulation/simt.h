@@ -51,15 +51,62 @@ struct Warp {
     alignas(16) unsigned char slot[32][16];
 };
 
-struct Thread {
+#if defined(__x86_64__)
+// Leaves one stack for another: a tenth of the time of swapcontext, which asks the system.
+extern "C" void simt_switch(void** from, void* to);
+asm(R"(
+    .text
+    .type simt_switch, @function
+    .hidden simt_switch
+simt_switch:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    movq %rsi, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+)");
+struct Context {
+    void* stack;
+    void begin(char* memory, std::size_t size, void (*entry)()) {
+        void** top = reinterpret_cast<void**>((reinterpret_cast<std::uintptr_t>(memory) + size) & ~15ul);
+        *(top -= 2) = reinterpret_cast<void*>(entry);  // where it returns to, on a stack as after a call
+        stack = top -= 6;  // the registers
+    }
+    void go_to(Context& other) { simt_switch(&stack, other.stack); }
+};
+#else
+struct Context {
     ucontext_t context;
+    void begin(char* memory, std::size_t size, void (*entry)()) {
+        getcontext(&context);
+        context.uc_stack.ss_sp = memory;
+        context.uc_stack.ss_size = size;
+        context.uc_link = nullptr;
+        makecontext(&context, entry, 0);
+    }
+    void go_to(Context& other) { swapcontext(&context, &other.context); }
+};
+#endif
+
+struct Thread {
+    Context context;
     std::unique_ptr<char[]> stack;
     dim3 index;
     unsigned rank = 0;
     bool done = false;
 };
 
-static ucontext_t scheduler;
+static Context scheduler;
 static std::vector<Thread> threads;
 static std::vector<Warp> warps;
 static Barrier block;
@@ -68,7 +115,7 @@ static std::function<void()> body;
 static const char* error;
 constexpr std::size_t STACK = 1 << 16;
 
-static void give_way() { swapcontext(&current->context, &scheduler); }
+static void give_way() { current->context.go_to(scheduler); }
 
 static void wait(Barrier& barrier) {
     const unsigned long epoch = barrier.epoch;
@@ -92,7 +139,7 @@ static void enter() {
     warp.live &= ~(1u << current->rank % 32);
     leave(warp.barrier);
     current->done = true;
-    swapcontext(&current->context, &scheduler);
+    current->context.go_to(scheduler);
 }
 
 static bool run_block() {
@@ -109,11 +156,7 @@ static bool run_block() {
         ++warps[i / 32].barrier.alive;
         warps[i / 32].live |= 1u << i % 32;
         if (!t.stack) t.stack.reset(new char[STACK]);
-        getcontext(&t.context);
-        t.context.uc_stack.ss_sp = t.stack.get();
-        t.context.uc_stack.ss_size = STACK;
-        t.context.uc_link = nullptr;
-        makecontext(&t.context, enter, 0);
+        t.context.begin(t.stack.get(), STACK, enter);
     }
     for (unsigned left = n; left && !error;) {
         const unsigned before = left;
@@ -124,7 +167,7 @@ static bool run_block() {
             if (threads[i].done) continue;
             current = &threads[i];
             threadIdx = current->index;
-            swapcontext(&scheduler, &current->context);
+            scheduler.go_to(current->context);
             left -= current->done;
         }
         for (Warp& w : warps) warp_epochs_after += w.barrier.epoch;
