@@ -12,11 +12,11 @@ from helpers import usable
 import xpnn
 from gpu.twins import DTYPES, TOLERANCE, draw, on_cuda, same, values
 from xpnn.errors import DeviceError
-from xpnn.kernels import cublaslt, cupy_products
+from xpnn.kernels import cublaslt, cupy_products, cupy_tensordot
 from xpnn.primitives.activations import relu, sigmoid
 from xpnn.primitives.fused import followed
 from xpnn.primitives.neural import linear
-from xpnn.primitives.products import matmul
+from xpnn.primitives.products import matmul, tensordot
 
 pytestmark = pytest.mark.gpu
 emulated = pytest.mark.skipif(
@@ -258,6 +258,43 @@ def test_dtypes_are_not_mixed() -> None:
     assert not cupy_products.linear_accepts(a, a, b[0])
     assert not cupy_products.linear_accepts(a, a, a)
     assert cupy_products.linear_accepts(a, a, a[0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("first", "second", "axes"),
+    [
+        ((2, 3, 4), (3, 4, 5), 2),
+        ((2, 3), (4, 5), 0),
+        ((3, 4), (3, 4), 2),
+        ((2, 3, 4), (4, 5, 2), ((0, -1), (2, 0))),
+        ((2, 3, 4), (5, 3), ((1,), (1,))),
+        ((1, 1), (1,), 1),
+    ],
+)
+def test_tensordot(first: Any, second: Any, axes: Any, dtype: str) -> None:
+    a, b = numbers(*first, dtype=dtype), numbers(*second, dtype=dtype, seed=1)
+    shape = np.tensordot(np.empty(first), np.empty(second), axes).shape
+    same(tensordot, (a, b), np.asarray(numbers(*shape, dtype=dtype, seed=2)), axes=axes)
+
+
+def test_tensordot_leaves_what_does_not_fit_to_cupy() -> None:
+    a, b = on_cuda((numbers(2, 3), numbers(3, 2)))
+    assert cupy_tensordot.tensordot_accepts(a, b, axes=1)
+    for axes in (2, 3, -1, ((0,), (0,)), ((0, 1), (1,)), ((5,), (0,))):
+        assert not cupy_tensordot.tensordot_accepts(a, b, axes=axes)
+    assert not cupy_tensordot.tensordot_accepts(a[:0], b, axes=1)
+    assert not cupy_tensordot.tensordot_accepts(a, b.astype("float64"), axes=1)
+
+
+@emulated
+def test_factors_of_two_dtypes_share_no_plan(library: Any) -> None:
+    if "bfloat16" not in DTYPES:
+        pytest.skip("needs ml_dtypes")
+    a, b = on_cuda((numbers(4, 5, dtype="float16"), numbers(5, 4, dtype="float16")))
+    cupy_products.product(a, b)
+    with pytest.raises(DeviceError, match=r"for .* of float16 @ .* of bfloat16"):
+        cupy_products.product(a, b.astype("bfloat16"))
 
 
 def test_gradients_of_more_digits_are_rounded_first() -> None:

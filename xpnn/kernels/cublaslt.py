@@ -264,7 +264,7 @@ def _workspace(device: int, stream: int) -> Array:
 def _planned(device: int, a: Array, b: Array, out: Array, epilogue: int, bias: Any) -> _Plan:
     precision = get_matmul_precision()
     key = (
-        device, a.dtype, a.shape, a.strides, b.shape, b.strides, out.dtype, out.strides,
+        device, a.dtype, a.shape, a.strides, b.dtype, b.shape, b.strides, out.dtype, out.strides,
         _alignment(a), _alignment(b), _alignment(out), _alignment(bias), epilogue, precision,
     )  # fmt: skip
     if key in plans:

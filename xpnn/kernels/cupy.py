@@ -67,6 +67,7 @@ from xpnn.kernels.cupy_rows import (
     softmax_cross_entropy_vjp,
     softmax_vjp,
 )
+from xpnn.kernels.cupy_tensordot import tensordot, tensordot_accepts, tensordot_vjp
 
 __all__ = [
     "Graph",
@@ -128,4 +129,7 @@ __all__ = [
     "take_accepts",
     "take_vjp",
     "tanh_in_place",
+    "tensordot",
+    "tensordot_accepts",
+    "tensordot_vjp",
 ]
