@@ -113,6 +113,6 @@ def threads_for(n: int, most: int = 512) -> int:
     return max(32, min(most, -(-n // 32) * 32))
 
 
-def contiguous(x: Array | None) -> Array | None:
-    """Return an array whose elements lie in their order."""
+def contiguous(x: Array) -> Array:
+    """Return an array whose elements lie in their order; None as it is."""
     return x if x is None or x.flags.c_contiguous else cupy().ascontiguousarray(x)
