@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.metadata
-import importlib.util
 import re
 import traceback
 from typing import Any, NoReturn
@@ -135,15 +134,7 @@ def facts() -> dict[str, Any]:
         "cuda": _text(runtime.runtimeGetVersion()),
         "driver": _text(runtime.driverGetVersion()),
         "cublaslt": not _imports("cupy.cuda.cublas"),
-        "cudnn": _cudnn(),
     }
-
-
-def _cudnn() -> str:
-    """Return the version of cuDNN's frontend, or why it is not used."""
-    if importlib.util.find_spec("cudnn") is None:
-        return "not installed; pip install nvidia-cudnn-frontend nvidia-cudnn-cu13 brings it"
-    return _version("nvidia-cudnn-frontend") or "unknown version"
 
 
 def device_facts(device: Any) -> dict[str, Any]:

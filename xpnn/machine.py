@@ -9,7 +9,7 @@ from typing import Any
 from xpnn import _cuda, parallel
 from xpnn._libraries import LIBRARIES
 from xpnn.backend import Device
-from xpnn.kernels import numpy_status
+from xpnn.kernels import cudnn, numpy_status
 
 __all__ = ["DeviceReport", "device_report"]
 
@@ -58,7 +58,7 @@ def device_report() -> DeviceReport:
         if name not in unusable:
             for native in library.devices():
                 devices[str(Device(library, native))] = _facts(name, native)
-    cuda = None if "cuda" in unusable else _cuda.facts()
+    cuda = None if "cuda" in unusable else {**_cuda.facts(), "cudnn": cudnn.status()}
     hints = numpy_status.lacks(devices["cpu"]) + ([] if cuda is None else _cuda.lacks())
     return DeviceReport(
         xpnn=sys.modules["xpnn"].__version__,
@@ -96,5 +96,5 @@ def _about(name: str, found: dict[str, Any], threads: int, cuda: Any) -> list[st
     return [
         f": {found['name']}, {memory}, compute capability {found['compute_capability']}",
         f"driver for CUDA {cuda['driver']}; CuPy {cuda['cupy']} for CUDA {cuda['cuda']}",
-        f"cuBLASLt {blas}; cuDNN frontend: {cuda['cudnn']}",
+        f"cuBLASLt {blas}; cuDNN: {cuda['cudnn']}",
     ]

@@ -2,7 +2,8 @@
 
 The gradient with respect to the image is a product, whose rows are gathered (col2im): every pixel
 adds up the windows that see it, always in the same order. Columns are made anew for the gradient of
-the weight, and never of more images at once than a gigabyte holds.
+the weight, and never of more images at once than a gigabyte holds. Where cuDNN is installed, and
+has a plan, it computes all this but what is a product as it is.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from xpnn.kernels import cudnn
 from xpnn.kernels.cupy_depthwise import depthwise, depthwise_dw, depthwise_dx
 from xpnn.kernels.cupy_launch import contiguous, cupy, wide
 from xpnn.kernels.cupy_products import column_sums, finish, product, relu_gradient
@@ -128,8 +130,12 @@ def _convolve(
     if groups > 1 and weight.shape[2] == 1:
         depthwise(x, weight, contiguous(bias), y, relu, window)
         return y
+    if not _is_product(window, groups) and cudnn.convolve(x, weight, y, window):
+        if bias is not None or relu:
+            finish(y, contiguous(bias), relu)
+        return y
     factor = _by_groups(_rows(weight), groups)
-    for images in _parts(x, window):
+    for images in _parts(x, window, groups):
         columns, rows = _im2col(x[images], window, groups), _rows(y[images])
         if groups == 1:
             product(columns, factor, out=rows, bias=bias, relu=relu)
@@ -154,11 +160,19 @@ def _gradients(
         if needs[1]:
             dw = depthwise_dw(g, x, window).reshape(weight.shape)
         return dx, dw
-    if needs[0]:
+    other = not _is_product(window, groups)
+    if needs[0] and not (other and cudnn.input_gradient(g, weight, dx, window)):
         _input_gradient(g, weight, dx, window, groups)
     if needs[1]:
-        dw = _weight_gradient(g, x, weight, window, groups)
+        dw = cudnn.weight_gradient(g, x, weight.shape, window) if other else None
+        if dw is None:
+            dw = _weight_gradient(g, x, weight, window, groups)
     return dx, dw
+
+
+def _is_product(window: Window, groups: int) -> bool:
+    """Return whether the columns are the images as they lie."""
+    return window.are_pixels() or (groups == 1 and window.are_images())
 
 
 def _rows(x: Array) -> Array:
@@ -170,10 +184,10 @@ def _by_groups(rows: Array, groups: int) -> Array:
     return rows if groups == 1 else rows.reshape(len(rows), groups, -1).swapaxes(0, 1)
 
 
-def _parts(x: Array, window: Window) -> Iterator[slice]:
+def _parts(x: Array, window: Window, groups: int) -> Iterator[slice]:
     """Yield as many images at a time as have columns of a gigabyte, and at least one."""
     row = math.prod(window.outputs) * math.prod(window.taps) * x.shape[3] * x.dtype.itemsize
-    step = len(x) if window.are_pixels() or window.are_images() else max(_MOST // row, 1)
+    step = len(x) if _is_product(window, groups) else max(_MOST // row, 1)
     for first in range(0, len(x), step):
         yield slice(first, first + step)
 
@@ -194,7 +208,7 @@ def _im2col(x: Array, window: Window, groups: int) -> Array:
 def _input_gradient(g: Array, weight: Array, dx: Array, window: Window, groups: int) -> None:
     channels = dx.shape[3]
     factor = _by_groups(_rows(weight), groups).swapaxes(-1, -2)
-    for images in _parts(dx, window):
+    for images in _parts(dx, window, groups):
         rows, to = _by_groups(_rows(g[images]), groups), dx[images]
         if window.are_pixels():
             product(rows, factor, out=_by_groups(_rows(to), groups))
@@ -206,7 +220,7 @@ def _input_gradient(g: Array, weight: Array, dx: Array, window: Window, groups: 
 
 
 def _weight_gradient(g: Array, x: Array, weight: Array, window: Window, groups: int) -> Array:
-    parts = list(_parts(x, window))
+    parts = list(_parts(x, window, groups))
     # sums over parts are as precise as those within one
     dw = cupy().empty(weight.shape, wide(x.dtype) if len(parts) > 1 else x.dtype)
     out = _by_groups(_rows(dw), groups)

@@ -51,6 +51,7 @@ class Window(NamedTuple):
     stride: Pair
     dilation: Pair
     before: Pair
+    after: Pair
 
     @classmethod
     def over(
@@ -60,8 +61,8 @@ class Window(NamedTuple):
         size = x.shape[1:3]
         axes = zip(size, taps, stride, padding, dilation, strict=True)
         down, across = ((n + sum(p) - (k - 1) * d - 1) // s + 1 for n, k, s, p, d in axes)
-        before = (padding[0][0], padding[1][0])
-        return cls(size, (down, across), taps, stride, dilation, before)
+        before, after = zip(*padding, strict=True)
+        return cls(size, (down, across), taps, stride, dilation, before, after)
 
     def are_pixels(self) -> bool:
         """Return whether each window is a pixel, and each pixel a window."""
@@ -74,8 +75,8 @@ class Window(NamedTuple):
         return self.taps == self.size and self.before == (0, 0) and one
 
     def numbers(self) -> tuple[int, ...]:
-        """Return everything, as kernels take it."""
-        return tuple(n for pair in self for n in pair)
+        """Return what kernels are told: they do not go beyond the last window."""
+        return tuple(n for pair in self[:-1] for n in pair)
 
 
 def by_places(places: int, row: int) -> tuple[int, int, int]:
