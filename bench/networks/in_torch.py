@@ -16,6 +16,11 @@ __all__ = [
 ]
 
 
+def _tensor(x: Any) -> Any:
+    """Return an array where PyTorch makes new tensors: on the CPU, unless the bench says a GPU."""
+    return torch.from_numpy(x).to(torch.get_default_device())
+
+
 def _fill(parameter: Any, value: Any) -> None:
     with torch.no_grad():
         parameter.copy_(torch.from_numpy(np.ascontiguousarray(value)))
@@ -49,7 +54,7 @@ def _conv(weight: Any, bias: Any = None, padding: int = 0) -> Any:
 
 def _images(x: Any, channels_last: bool) -> Any:
     """Return images (N, C, H, W), in memory as PyTorch has them by default, or channels last."""
-    there = torch.from_numpy(x).permute(0, 3, 1, 2)
+    there = _tensor(x).permute(0, 3, 1, 2)
     return there if channels_last else there.contiguous()
 
 
@@ -59,8 +64,8 @@ def _classifier(
 ) -> Any:  # fmt: skip
     """Return a training step of a classifier."""
     images = problem.x.ndim == 4
-    x = _images(problem.x, channels_last) if images else torch.from_numpy(problem.x)
-    y = torch.from_numpy(problem.y)
+    x = _images(problem.x, channels_last) if images else _tensor(problem.x)
+    y = _tensor(problem.y)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=fused)
@@ -155,7 +160,7 @@ def _recurrent(kind: Any, problem: Problem, **options: Any) -> Any:
     _fill(layer.bias_ih_l0, bias)
     zeros = np.zeros(bias.size - sum(b.size for b in inner), np.float32)
     _fill(layer.bias_hh_l0, np.concatenate([zeros, *inner]))
-    return _layer(layer, torch.from_numpy(problem.x), torch.from_numpy(problem.y), **options)
+    return _layer(layer, _tensor(problem.x), _tensor(problem.y), **options)
 
 
 def rnn(problem: Problem, **options: Any) -> Any:
@@ -188,11 +193,11 @@ def transformer(problem: Problem, **options: Any) -> Any:
     for norm, (scale, shift) in ((layer.norm1, w[12:14]), (layer.norm2, w[14:16])):
         _fill(norm.weight, scale)
         _fill(norm.bias, shift)
-    return _layer(layer, torch.from_numpy(problem.x), torch.from_numpy(problem.y), **options)
+    return _layer(layer, _tensor(problem.x), _tensor(problem.y), **options)
 
 
 def embedding(problem: Problem, **options: Any) -> Any:
     """Prepare a step of an embedding, with a dense gradient, as is the default."""
     layer = nn.Embedding(*problem.weights[0].shape)
     _fill(layer.weight, problem.weights[0])
-    return _layer(layer, torch.from_numpy(problem.x), torch.from_numpy(problem.y), **options)
+    return _layer(layer, _tensor(problem.x), _tensor(problem.y), **options)

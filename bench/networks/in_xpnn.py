@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 import xpnn
 from networks.problems import CLASSES, Problem
 from xpnn import layers, losses, optim
@@ -20,7 +18,7 @@ def start(layer: Any, problem: Problem) -> Any:
     """Return a layer with the weights of a problem; it has parameters after a first call."""
     layer(problem.x[:1])
     for parameter, weight in zip(layer.parameters(), problem.weights, strict=True):
-        parameter.data = np.array(weight)
+        parameter.data = xpnn.asarray(weight, device=parameter.device, copy=True)
     return layer
 
 
