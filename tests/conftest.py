@@ -43,7 +43,7 @@ settings.load_profile("xpnn")
 
 @pytest.fixture(autouse=True)
 def _same_context() -> Iterator[None]:
-    """Start every test with the same device, dtype and seed, and leave them so."""
+    """Start every test with the same device, dtype, precision and seed, and leave them so."""
     _reset()
     yield
     _reset()
@@ -52,6 +52,7 @@ def _same_context() -> Iterator[None]:
 def _reset() -> None:
     xpnn.set_device("cpu")
     xpnn.set_dtype("float32")
+    xpnn.set_matmul_precision("highest")
     xpnn.set_seed(0)
 
 
