@@ -57,9 +57,12 @@ template <int V, typename R>
 __device__ __forceinline__ void write_part(const R* found, R* parts, const Layout& at) {
     __shared__ R box[256];
     R joined = found[0];
-    if (at.inner)
-        for (int k = 1; k < V; ++k) joined = R::join(joined, found[k]);
-    for (int k = 0; k < (at.inner ? 1 : V); ++k) {
+    #pragma unroll
+    for (int k = 1; k < V; ++k)
+        if (at.inner) joined = R::join(joined, found[k]);
+    #pragma unroll  // so that no register of a thread has to be memory
+    for (int k = 0; k < V; ++k) {
+        if (k > 0 && at.inner) continue;
         const R total = over_rows<R>(at.inner ? joined : found[k], box, at);
         const u32 channel = at.channel<V>(at.pack(), k);
         if (at.row() == 0 && channel < at.channels)
