@@ -16,7 +16,7 @@ import numpy as np
 from xpnn._cuda import retell, trouble
 from xpnn.errors import DeviceError, DTypeError, MissingLibraryError
 
-__all__ = ["LIBRARIES", "Library", "find_library", "host_dtype", "is_writable", "put"]
+__all__ = ["LIBRARIES", "Library", "find_library", "host_dtype", "is_writable", "overflows", "put"]
 
 Array = Any
 Namespace = Any
@@ -307,6 +307,11 @@ def find_library(x: Any) -> Library:
         found = LIBRARIES["strict"] if name == "array_api_strict" else Library(name, name)
     _LIBRARY_OF[cls] = found
     return found
+
+
+def overflows() -> Any:
+    """Return a context in which NumPy does not warn that a number became infinite, or none."""
+    return np.errstate(over="ignore", invalid="ignore")
 
 
 def is_writable(x: Any) -> bool:

@@ -81,6 +81,10 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--dtype", default="float32", help="float16, float32 or float64; default: float32"
     )
+    train.add_argument(
+        "--precision", metavar="NAME",
+        help="mixed_bfloat16 or mixed_float16: products in 16 bits, for GPUs; default: float32",
+    )  # fmt: skip
     train.add_argument("--out", metavar="DIR", help="default: runs/NAME")
     train.add_argument(
         "--checkpoint-every", type=int, metavar="STEPS",
@@ -133,6 +137,7 @@ def _train(options: argparse.Namespace) -> int:
             batch_size=options.batch_size,
             settings=zoo.parse(recipe, pairs),
             seed=options.seed,
+            precision=options.precision,
             out=folder,
             checkpoint_every=options.checkpoint_every,
             resume=options.resume,

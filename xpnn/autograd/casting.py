@@ -20,7 +20,7 @@ from typing import Any
 
 from xpnn._dtypes import DTYPES, DType, as_dtype
 from xpnn.autograd.tape import Leaf, Vertex, _needed, _recording, next_id
-from xpnn.backend import ArrayWrapper, array_namespace, native_dtype
+from xpnn.backend import ArrayWrapper, array_namespace, native_dtype, on_device_of
 from xpnn.errors import ConfigError, DTypeError
 from xpnn.primitives import (
     activations,
@@ -322,10 +322,12 @@ def _cast(x: Any, dtype: DType, block: _Block, tensor: type[Any]) -> Any:
 
 def _converted(xp: Any, x: Array, dtype: DType) -> Array:
     try:
-        return xp.astype(x, native_dtype(xp, dtype))
+        native = native_dtype(xp, dtype)
     except DTypeError as error:
         msg = (
             f"autocast: {error} Mixed precision runs on NumPy, CuPy, PyTorch and JAX; here compute"
             " in float32, without autocast or 'precision'."
         )
         raise DTypeError(msg) from error
+    with on_device_of(x):
+        return xp.astype(x, native)

@@ -22,6 +22,7 @@ from xpnn.optim.base import Optimizer, get
 from xpnn.optim.clipping import clip_by_global_norm, clip_by_norm, clip_by_value
 from xpnn.optim.groups import Group
 from xpnn.optim.lion import Lion
+from xpnn.optim.scaling import LossScaler
 from xpnn.optim.schedules import Schedule
 from xpnn.optim.sgd import SGD
 
@@ -35,6 +36,7 @@ __all__ = [
     "Adamax",
     "Group",
     "Lion",
+    "LossScaler",
     "NAdam",
     "Optimizer",
     "RAdam",

@@ -14,23 +14,24 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from itertools import islice
 from typing import Any, ClassVar
 
 from xpnn import parallel
-from xpnn.backend import ArrayWrapper, array_namespace, on_device_of
-from xpnn.errors import DeviceError, DTypeError, GraphError, ShapeError
+from xpnn.backend import ArrayWrapper, on_device_of
+from xpnn.errors import GraphError
 from xpnn.optim import recording
-from xpnn.optim.clipping import CLIPS, beside, clipped
+from xpnn.optim.clipping import CLIPS, beside, clip_together, clipped
 from xpnn.optim.config import number, resolve
 from xpnn.optim.hyperparameters import registry
-from xpnn.optim.parameters import check_tensor, listed, paired
+from xpnn.optim.parameters import check_gradient, check_tensor, listed, paired
 from xpnn.optim.saving import Saveable
 from xpnn.optim.slots import Slot, State, as_array
+from xpnn.optim.trial import Trial
 
 __all__ = ["Optimizer", "get"]
 
 Array = Any
+_Near = tuple[Array, Array]  # what gradients are multiplied with, and whether to skip; or None
 
 
 class Optimizer(Saveable):
@@ -174,6 +175,10 @@ class Optimizer(Saveable):
         >>> w
         Tensor([0.125], dtype=float32, requires_grad=True)
         """
+        self._step(model, self.update)
+
+    def _step(self, model: Any, update: Any) -> None:
+        """Call ``update`` with the parameters of a model and their gradients, and use those up."""
         params = listed(type(self).__name__, model)
         try:
             leaves = [p.vertex for p in params]  # `p.grad` would wrap each gradient first
@@ -195,7 +200,7 @@ class Optimizer(Saveable):
                 f" ({frozen} are frozen). Call backward() on the loss first."
             )
             raise GraphError(msg)
-        self.update(params, grads)
+        update(params, grads)
         for leaf, grad in zip(leaves, grads, strict=True):
             if grad is not None:
                 leaf.grad = None
@@ -232,7 +237,12 @@ class Optimizer(Saveable):
         >>> w
         Tensor([0., 2.], dtype=float32)
         """
+        self._update(params, grads)
+
+    def _update(self, params: Any, grads: Any, trial: Trial | None = None) -> None:
+        """Update parameters, or on trial: not if the gradients turn out to be no numbers."""
         recording.refuse(type(self).__name__)
+        self._settle()
         keys, params, grads = paired(type(self).__name__, params, grads)
         if self._loaded is not None:
             self._check(self._loaded, params)
@@ -259,13 +269,19 @@ class Optimizer(Saveable):
                 batch = alike.setdefault((group, kind, updates), ([], []))
             batch[0].append(slot)
             batch[1].append(g)
-        if alike:
-            unclipped = self.clip_value is self.clip_norm is self.clip_global_norm is None
-            factors = {} if unclipped and not self._groups else self._clip(alike, rules)
-            for (group, _, _), (few, gs) in alike.items():
-                with on_device_of(gs[0]):
-                    self._apply(rules[group], factors.get(group), few, gs)
-            self.steps += 1
+        if not alike:
+            return
+        unclipped = self.clip_value is self.clip_norm is self.clip_global_norm is None
+        factors: dict[Any, Array] = {}
+        if trial is not None:
+            factors = trial.begin(alike, rules, unclipped and not self._groups)
+            self._trial = trial
+        if not unclipped or self._groups:
+            factors = clip_together(alike, rules)
+        for (group, _, _), (few, gs) in alike.items():
+            with on_device_of(gs[0]):
+                self._apply(rules[group], factors.get(group), trial, few, gs)
+        self.steps += 1
 
     def _meet(self, key: Any, param: Any) -> Slot:
         """Note a parameter that was not seen before; one without a gradient too, for the order."""
@@ -277,80 +293,61 @@ class Optimizer(Saveable):
     def _fit(self, key: Any, slot: Slot, g: Any, rules: Any) -> Array:
         """Fit the state to the parameter as it is now, and return the gradient in its dtype."""
         label, data = self._label(key), slot.param.data
-        if not hasattr(g, "shape"):
-            msg = f"{label} has a {type(g).__name__} for a gradient; expected an array or a Tensor."
-            raise DTypeError(msg)
-        array_namespace(data, g)  # one library
-        if g.device != data.device:
-            msg = f"{label} is on {data.device}, but its gradient is on {g.device}. Move one."
-            raise DeviceError(msg)
-        if tuple(g.shape) != tuple(data.shape):
-            msg = f"{label} has shape {tuple(data.shape)}, but its gradient has {tuple(g.shape)}."
-            raise ShapeError(msg)
+        check_gradient(label, data, g)
         slot.settle(rules.state_names(), rules, label)
         return slot.cast(g)
 
-    def _clip(
-        self, alike: dict[Any, tuple[list[Slot], list[Array]]], rules: Any
-    ) -> dict[Any, Array]:
-        """Clip the gradients in their lists: those of the optimizer together, as of a group.
-
-        Returns by group what they are still to be multiplied with, if anything.
-        """
-        together: dict[Any, list[Any]] = {}
-        for (group, _, _), (_, grads) in alike.items():
-            alone = group is not None and not group.hyperparameters.keys().isdisjoint(CLIPS)
-            together.setdefault(group if alone else None, []).append((group, grads))
-        factors = {}
-        for key, members in together.items():
-            new, factor = clipped(rules[key][0], [g for _, grads in members for g in grads])
-            found = iter(new)
-            for group, grads in members:
-                grads[:] = islice(found, len(grads))
-                factors[group] = factor
-        return factors
-
-    def _apply(self, rules: Any, factor: Array, slots: list[Slot], grads: list[Array]) -> None:
+    def _apply(
+        self, rules: Any, factor: Array, trial: Any, slots: list[Slot], grads: list[Array]
+    ) -> None:
         if factor is not None:
             factor = beside(grads[0], factor)
+        near = factor, None if trial is None else trial.flag_beside(grads[0])
         if slots[0].kernel is not None:
-            self._apply_kernel(rules[0], rules[1], factor, slots, grads)
+            self._apply_kernel(rules[0], rules[1], near, slots, grads)
             return
         for slot, g in zip(slots, grads, strict=True):
-            self._apply_rule(rules[0], rules[1], factor, slot, g)
+            self._apply_rule(rules[0], rules[1], near, slot, g)
 
     def _apply_kernel(
-        self, rules: Any, lr: float, factor: Array, slots: list[Slot], grads: list[Array]
+        self, rules: Any, lr: float, near: _Near, slots: list[Slot], grads: list[Array]
     ) -> None:
         for slot in slots:
             slot.updates += 1
         first, reuse = slots[0], [slot.owns_data() for slot in slots]
         params, states = [s.param.data for s in slots], [s.state for s in slots]
-        rule = functools.partial(rules._whole_rule, lr, first.updates, factor)
+        rule = functools.partial(rules._whole_rule, lr, first.updates, near)
         new = first.kernel(
             rule, first.xp, params, grads, states, reuse, rules.scalar_state, self._workspace
         )
         for slot, data in zip(slots, new, strict=True):
             slot.data = slot.param.data = data
 
-    def _apply_rule(self, rules: Any, lr: float, factor: Array, slot: Slot, g: Array) -> None:
+    def _apply_rule(self, rules: Any, lr: float, near: _Near, slot: Slot, g: Array) -> None:
         slot.updates += 1
         p = slot.cast(slot.param.data)
-        p, state = rules._whole_rule(lr, slot.updates, factor, slot.xp, p, g, slot.state)
+        p, state = rules._whole_rule(lr, slot.updates, near, slot.xp, p, g, slot.state)
         slot.state = {name: as_array(x) for name, x in state.items()}
         slot.data = slot.param.data = slot.cast(as_array(p), slot.dtype)
 
     def _whole_rule(
-        self, lr: float, step: int, factor: Array, xp: Any, p: Array, g: Array, state: State
+        self, lr: float, step: int, near: _Near, xp: Any, p: Array, g: Array, state: State
     ) -> tuple[Array, State]:
-        """Return a parameter and its state by the rule, with clipping and weight decay."""
+        """Return a parameter and its state by the rule, with clipping and weight decay.
+
+        They are what they were if ``skip``, a flag on the device, is set.
+        """
+        old, (factor, skip) = p, near
         if factor is not None:
             g = g * factor
         if self.weight_decay and self.decoupled:
             p = (1 - lr * self.weight_decay) * p
         elif self.weight_decay:
             g = g + self.weight_decay * p
-        return self.rule(xp, lr, step, p, g, state)
+        p, new = self.rule(xp, lr, step, p, g, state)
+        if skip is None:
+            return p, new
+        return xp.where(skip, old, p), {k: xp.where(skip, state[k], x) for k, x in new.items()}
 
     def _label(self, key: Any) -> str:
         return f"{type(self).__name__}: params[{key!r}]"

@@ -7,6 +7,7 @@ changed; of Tensors, new Tensors are made.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from xpnn import backend, kernels
@@ -16,7 +17,16 @@ from xpnn.errors import ConfigError, DTypeError
 from xpnn.optim.config import number
 from xpnn.optim.slots import as_array
 
-__all__ = ["CLIPS", "beside", "clip_by_global_norm", "clip_by_norm", "clip_by_value", "clipped"]
+__all__ = [
+    "CLIPS",
+    "beside",
+    "clip_by_global_norm",
+    "clip_by_norm",
+    "clip_by_value",
+    "clip_together",
+    "clipped",
+    "moved_to",
+]
 
 Array = Any
 CLIPS = ("clip_value", "clip_norm", "clip_global_norm")
@@ -152,9 +162,38 @@ def clipped(rules: Any, grads: list[Array]) -> tuple[list[Array], Array]:
     return [one(g, bound) for g in grads], None
 
 
+def clip_together(alike: Mapping[Any, tuple[Any, list[Array]]], rules: Any) -> dict[Any, Array]:
+    """Clip gradients in their lists: those of an optimizer together, as those of a group.
+
+    Parameters
+    ----------
+    alike : dict
+        By keys that begin with a group, or None: something, and a list of gradients.
+    rules : dict
+        By group: who has the hyperparameters, and something.
+
+    Returns
+    -------
+    dict
+        By group what the gradients are still to be multiplied with, if anything.
+    """
+    together: dict[Any, list[Any]] = {}
+    for (group, *_), (_, grads) in alike.items():
+        alone = group is not None and not group.hyperparameters.keys().isdisjoint(CLIPS)
+        together.setdefault(group if alone else None, []).append((group, grads))
+    factors = {}
+    for key, members in together.items():
+        new, factor = clipped(rules[key][0], [g for _, grads in members for g in grads])
+        found = iter(new)
+        for group, grads in members:
+            grads[:] = islice(found, len(grads))
+            factors[group] = factor
+    return factors
+
+
 def beside(g: Array, factor: Array) -> Array:
     """Return a factor as a gradient can be multiplied with it: on its device, in its dtype."""
-    near = _beside(g, factor)
+    near = moved_to(g, factor)
     with backend.on_device_of(g):
         return as_array(array_namespace(near).astype(near, g.dtype, copy=False))
 
@@ -183,7 +222,7 @@ def _by_global_norm(grads: list[Array], bound: float) -> tuple[list[Array], Any]
     new = []
     for g in grads:
         if g is not None:
-            near = _beside(g, factor)
+            near = moved_to(g, factor)
             with backend.on_device_of(g):
                 g = _scaled(array_namespace(g, near), g, near)
         new.append(g)
@@ -203,7 +242,7 @@ def _global_factor(grads: list[Array], bound: float) -> tuple[Array, Array]:
 
 def _joined(norms: list[Array]) -> Array:
     """Return the norm of norms, on the device of the first, in the widest of their dtypes."""
-    moved = [_beside(norms[0], n) for n in norms]
+    moved = [moved_to(norms[0], n) for n in norms]
     xp = array_namespace(*moved)
     wide = any(as_dtype(n.dtype).itemsize == 8 for n in moved)
     dtype = backend.native_dtype(xp, "float64" if wide else "float32")
@@ -211,7 +250,7 @@ def _joined(norms: list[Array]) -> Array:
     return as_array(xp.linalg.vector_norm(stacked))
 
 
-def _beside(home: Array, x: Array) -> Array:
+def moved_to(home: Array, x: Array) -> Array:
     """Return ``x`` on the device of ``home``, where it mostly is."""
     if type(x) is type(home) and x.device == home.device:
         return x

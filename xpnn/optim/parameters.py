@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from xpnn.backend import ArrayWrapper, unwrap
-from xpnn.errors import ConfigError, DTypeError, ShapeError
+from xpnn.backend import ArrayWrapper, array_namespace, unwrap
+from xpnn.errors import ConfigError, DeviceError, DTypeError, ShapeError
 
-__all__ = ["check_tensor", "listed", "paired"]
+__all__ = ["check_gradient", "check_tensor", "listed", "paired"]
 
 
 def listed(who: str, xs: Any) -> list[Any]:
@@ -41,6 +41,20 @@ def check_tensor(label: str, param: Any) -> None:
             " Write w = xpnn.Tensor(w) before."
         )
         raise DTypeError(msg)
+
+
+def check_gradient(label: str, data: Any, g: Any) -> None:
+    """Raise an error for a gradient that is none of the array of a parameter."""
+    if not hasattr(g, "shape"):
+        msg = f"{label} has a {type(g).__name__} for a gradient; expected an array or a Tensor."
+        raise DTypeError(msg)
+    array_namespace(data, g)  # one library
+    if g.device != data.device:
+        msg = f"{label} is on {data.device}, but its gradient is on {g.device}. Move one."
+        raise DeviceError(msg)
+    if tuple(g.shape) != tuple(data.shape):
+        msg = f"{label} has shape {tuple(data.shape)}, but its gradient has {tuple(g.shape)}."
+        raise ShapeError(msg)
 
 
 def paired(who: str, params: Any, grads: Any) -> tuple[Any, list[Any], list[Any]]:

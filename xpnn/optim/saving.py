@@ -12,6 +12,7 @@ from xpnn.optim.hyperparameters import Tuned, encoded
 from xpnn.optim.parameters import check_tensor, listed
 from xpnn.optim.schedules import Schedule
 from xpnn.optim.slots import Slot, State
+from xpnn.optim.trial import Trial
 
 __all__ = ["Saveable"]
 
@@ -36,6 +37,15 @@ class Saveable(Tuned):
         self._slots: dict[int, Slot] = {}  # by id of the parameter, in order of appearance
         self._loaded: list[_Kept] | None = None  # until an update shows whose it is
         self._workspace: dict[Any, Any] = {}  # what kernels keep between steps
+        self._trial: Trial | None = None  # the last update, if it is not known whether it was made
+
+    def _settle(self) -> None:
+        """Take the last update out of the counts if it was skipped, which a GPU knows by now."""
+        trial, self._trial = self._trial, None
+        if trial is not None and trial.skipped():
+            self.steps -= 1
+            for slot in trial.slots:
+                slot.updates -= 1
 
     def state_names(self) -> tuple[str, ...]:
         """Return the names of the arrays that are kept for each parameter."""
@@ -57,6 +67,7 @@ class Saveable(Tuned):
             they had, ``group_of``, the number of their group from 1, or 0, and ``state``, their
             arrays by name.
         """
+        self._settle()
         kept = self._loaded
         if kept is None:
             slots = self._slots.values()
@@ -105,7 +116,7 @@ class Saveable(Tuned):
         for name, value in probe.hyperparameters().items():
             setattr(self, name, value)
         self._lr, self.steps = probe._lr, state["steps"]
-        self._slots, self._loaded = {}, kept
+        self._slots, self._loaded, self._trial = {}, kept, None
         old, self._groups = self._groups, probe._groups
         for group in old:
             added, group.params = group.params, []
@@ -197,6 +208,7 @@ class Saveable(Tuned):
             raise DataError(msg)
 
     def __getstate__(self) -> dict[str, Any]:
+        self._settle()
         slots = self._slots.values()
         kept = [(slot.param, slot.state, slot.updates, slot.group) for slot in slots]
         return {**vars(self), "_slots": kept, "_workspace": {}}

@@ -1,8 +1,9 @@
 """A run as a file, and back: all that decides how it goes on.
 
-A checkpoint holds weights, the state of the optimizers, the random stream now and when the pass
-over the data was opened, the position in that pass, the sums of the epoch's means, the history, and
-what callbacks remember. One that is refused leaves model, optimizers and random stream alone.
+A checkpoint holds weights, the state of the optimizers, the scale of the loss, the random stream
+now and when the pass over the data was opened, the position in that pass, the sums of the epoch's
+means, the history, and what callbacks remember. One that is refused leaves model, optimizers and
+random stream alone.
 """
 
 from __future__ import annotations
@@ -52,9 +53,11 @@ def write(run: Any, path: str | os.PathLike[str]) -> None:
         return value
 
     ended = run.epoch_ended
+    scaler = run.model.scaler
     state = {
         "model": {name: x for name, x in run.model.state_dict().items() if x is not None},
         "optimizers": {name: o.state_dict() for name, o in run.model.optimizers.items()},
+        "scaler": None if scaler is None else scaler.state_dict(),
         "means": {} if ended else vars(run.means),
         "callbacks": {name: c.state_dict() for name, c in _named(run.callbacks).items()},
     }
@@ -178,6 +181,7 @@ def _all_or_nothing(run: Any) -> Iterator[None]:
     stream, layers = rng.state, [(layer, dict(vars(layer))) for layer in model.layers()]
     data = [(p, p.data) for p in model.parameters()]
     optimizers = [(o, o.state_dict()) for o in model.optimizers.values()]
+    scaler = model.scaler and model.scaler.state_dict()
     try:
         yield
     except BaseException:
@@ -188,6 +192,8 @@ def _all_or_nothing(run: Any) -> Iterator[None]:
             p.data = array
         for optimizer, state in optimizers:
             optimizer.load_state_dict(state)
+        if scaler is not None:
+            model.scaler.load_state_dict(scaler)
         rng.state = stream
         raise
 
@@ -205,6 +211,8 @@ def _restore(run: Any, saved: Mapping[str, Any], state: Mapping[str, Any]) -> No
     model.load_state_dict(state["model"])
     for name, optimizer in model.optimizers.items():
         optimizer.load_state_dict(state["optimizers"][name])
+    if model.scaler is not None:
+        model.scaler.load_state_dict(state["scaler"])
     home = model._home()
     run.epoch, run.batch, run.step = (_count(saved[name]) for name in ("epoch", "batch", "step"))
     if run.batch:

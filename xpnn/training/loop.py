@@ -114,6 +114,8 @@ def _steps(run: Run) -> Generator[tuple[dict[str, Any], Any], None, None]:
             weight = _total(batch.weight)
             if run.accumulate == 1:
                 values = model.train_step(batch)
+                if not run.step:
+                    model._check_reached()
                 run.means.add(values, batch.examples, weight)
                 yield values, values["loss"]
                 continue
@@ -162,7 +164,7 @@ class _Accumulated:
         for i, p in enumerate(self.model.parameters()):
             if i in self._sums:
                 p.grad = self._sums[i] / total
-        self.model.optimizer.step(self.model)
+        self.model.apply_gradients()
         values = {name: x / _divisor(means.count(name)) for name, x in means.sums.items()}
         self._begin()
         return values
@@ -203,7 +205,12 @@ def measure(
     rng = random.get_rng()
     state = rng.state  # a run goes on as if nothing had been measured
     try:
-        with model._at_home(), no_grad(), closing(source.epoch()) as batches:  # type: ignore[type-var]
+        with (
+            model._at_home(),
+            no_grad(),
+            model.autocast(),
+            closing(source.epoch()) as batches,  # type: ignore[type-var]
+        ):
             for done, batch in enumerate(batches, 1):
                 loss, values = model.objective(batch)
                 reported = {"loss": loss, **values}

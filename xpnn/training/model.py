@@ -15,6 +15,7 @@ from xpnn.layers.containers import Chain
 from xpnn.training.fitting import held_out, prepared
 from xpnn.training.history import History
 from xpnn.training.loop import measure, train
+from xpnn.training.precision import each_of
 from xpnn.training.saving import Saveable
 from xpnn.training.summary import Summary, summary
 from xpnn.training.trainable import Trainable
@@ -222,10 +223,10 @@ class Model(Saveable, Trainable):
         self.eval()
         outputs = []
         try:
-            with self._at_home(), no_grad():
+            with self._at_home(), no_grad(), self.autocast():
                 for (batch,) in Batches(x, batch_size=batch_size, **self._place()):
                     y = self._outputs(batch)
-                    outputs.append(_each(y, lambda part: backend.to_device(unwrap(part), home)))
+                    outputs.append(each_of(y, lambda part: backend.to_device(unwrap(part), home)))
         finally:
             self.train(was_training)
         if isinstance(outputs[0], dict):
@@ -274,9 +275,3 @@ class Sequential(Chain, Model):
     >>> from xpnn import layers
     >>> model = xpnn.Sequential([layers.Dense(500, activation="relu"), layers.Dense(10)])
     """
-
-
-def _each(x: Any, f: Any) -> Any:
-    if isinstance(x, dict):
-        return {name: f(part) for name, part in x.items()}
-    return tuple(f(part) for part in x) if isinstance(x, tuple) else f(x)

@@ -72,7 +72,10 @@ class Run:
     @property
     def fingerprint(self) -> dict[str, Any]:
         """What must be equal for a resumed run to go on as the first would have."""
-        return {**self.source.fingerprint, "accumulate": self.accumulate}
+        found = {**self.source.fingerprint, "accumulate": self.accumulate}
+        if self.model.precision != "float32":
+            found["precision"] = self.model.precision
+        return found
 
     def call(self, hook: str, *arguments: Any) -> None:
         """Call a method of all callbacks, in their order."""

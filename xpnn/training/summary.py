@@ -232,6 +232,9 @@ def _describe(
         for line in table
     ]
     totals = _totals(model, traced)
+    if (precision := getattr(model, "precision", "float32")) != "float32":
+        low = precision.removeprefix("mixed_")
+        more = [*more, f"precision: {precision}; products in {low}, parameters in float32"]
     notes = (*_notes(totals, rows), *more)
     found = Summary("\n".join([*lines, *notes]))
     found.rows, found.totals, found.notes = tuple(rows), totals, notes

@@ -14,11 +14,12 @@ from xpnn.errors import ConfigError, GraphError, ShapeError
 from xpnn.layers.base import Layer
 from xpnn.training.history import History
 from xpnn.training.objective import Objective, refuse_missing_targets
+from xpnn.training.precision import Mixed, each_of, widened
 
 __all__ = ["Trainable"]
 
 
-class Trainable(Layer):
+class Trainable(Mixed, Layer):
     """A layer with a loss and an optimizer: the half of :class:`Model` that is about one batch."""
 
     optimizer: Any = None
@@ -32,6 +33,7 @@ class Trainable(Layer):
         metrics: Any = (),
         *,
         loss_weights: Any = None,
+        precision: str | None = None,
     ) -> None:
         """Choose how to train.
 
@@ -47,10 +49,15 @@ class Trainable(Layer):
             Reported beside the loss; of several outputs for each, or by their names.
         loss_weights : list or dict of float, optional
             By what the losses of several outputs are multiplied in their sum.
+        precision : {None, "float32", "mixed_bfloat16", "mixed_float16"}
+            The mixed ones compute products and convolutions in 16 bits, see :class:`~xpnn.autocast`
+            and :attr:`precision`, in ``fit``, ``evaluate`` and ``predict``. None leaves everything
+            to the dtype of the parameters, as "float32" does.
         """
         given = loss is not None or bool(metrics) or loss_weights is not None
         self.criterion = Objective(loss, metrics, loss_weights) if given else None
         self.optimizer = optim.get(optimizer)
+        self.precision = precision
 
     @property
     def optimizers(self) -> dict[str, Any]:
@@ -90,7 +97,8 @@ class Trainable(Layer):
         dict
             ``"loss"``, and what is reported beside it: arrays on the device.
         """
-        loss, values = self.objective(batch)
+        with self.autocast():
+            loss, values = self.objective(batch)
         if not isinstance(loss, Tensor):
             msg = (
                 f"fit: the loss must be a Tensor, got {type(loss).__name__}: forward and loss"
@@ -103,16 +111,17 @@ class Trainable(Layer):
                 " the mean, as with reduction='mean'."
             )
             raise ShapeError(msg)
-        loss.backward()
+        self.backpropagate(loss)
         return {"loss": unwrap(loss), **{name: unwrap(value) for name, value in values.items()}}
 
     def train_step(self, batch: Batch) -> dict[str, Any]:
         """Take one step on a batch; return what :meth:`add_gradients` does.
 
-        Override it for a step of another kind, with several updates for example.
+        Override it for a step of another kind, with several updates for example; see
+        :meth:`autocast`.
         """
         values = self.add_gradients(batch)
-        self.optimizer.step(self)
+        self.apply_gradients()
         return values
 
     def build_on(self, batch: Batch) -> Any:
@@ -131,7 +140,8 @@ class Trainable(Layer):
 
     def _outputs(self, x: Any) -> Any:
         parallel.begin_step()
-        return self(*x) if isinstance(x, tuple) else self(x)
+        y = self(*x) if isinstance(x, tuple) else self(x)
+        return y if self.precision == "float32" else each_of(y, widened)
 
     def _look_at(self, batch: Batch, targets: Any) -> None:
         """Build on the first batch of a run, and look at all targets once."""
@@ -148,6 +158,7 @@ class Trainable(Layer):
                 " attribute or in a list, where they are found; not in a dict, nor anew in forward."
             )
             raise ConfigError(msg)
+        self._check_masters()
         if self.criterion is not None:
             self.criterion.check(targets, predictions)
 

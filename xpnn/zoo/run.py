@@ -93,6 +93,7 @@ def train(
     batch_size: int | None = None,
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
+    precision: str | None = None,
     out: str | os.PathLike[str] | None = None,
     checkpoint_every: int | None = None,
     resume: bool = False,
@@ -116,6 +117,8 @@ def train(
     settings : dict, optional
         Arguments of the builder; ``pretrain_<name>`` for pre-training; ``patience``.
     seed : int
+    precision : str, optional
+        That of training, not of pre-training; see :meth:`xpnn.Model.compile`.
     out : path, optional
         A folder for model, history, checkpoints and pictures, made if it is not there. Those of an
         earlier run are replaced when this one ends; if it fails they stay. None: only what is
@@ -168,7 +171,7 @@ def train(
     own, greedy, patience = _apart(recipe, settings)
     data = recipe.dataset if data is None else data
     asked = _Asked(
-        network=name, data=data, seed=seed, dtype=backend.get_dtype().name,
+        network=name, data=data, seed=seed, dtype=backend.get_dtype().name, precision=precision,
         **{**recipe.settings, **settings},
     )  # fmt: skip
     callbacks: list[Callback] = [asked]
@@ -189,6 +192,7 @@ def train(
         own["steps"] = max(1, epochs * -(-splits.examples // batch_size))
         asked.asked["steps"] = own["steps"]  # a rate that fell to zero is no start for more epochs
     model = recipe.build(splits.shape, splits.classes, **own)
+    model.precision = precision
     found = Outcome(recipe, model, splits, History())
     begin = time.perf_counter()
     resumes = resume and folder is not None and bool(checkpoints_in(folder))

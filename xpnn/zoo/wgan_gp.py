@@ -185,6 +185,7 @@ class WassersteinGAN(Generative):
         metrics: Any = (),
         *,
         loss_weights: Any = None,
+        precision: str | None = None,
         generator_optimizer: Any = None,
     ) -> None:
         """Choose how to train.
@@ -195,13 +196,15 @@ class WassersteinGAN(Generative):
             None can be given: the loss is that of the class.
         optimizer : str or Optimizer
             Of the critic; the paper's Adam by default.
+        precision : str, optional
+            As for other models.
         generator_optimizer : str or Optimizer, optional
             Of the generator; if not given, one like the critic's.
         """
         if loss is not None or loss_weights is not None or tuple(metrics):
             msg = "WassersteinGAN.compile: it has its own loss and metrics; give optimizers only."
             raise ConfigError(msg)
-        super().compile(optimizer=optimizer)
+        super().compile(optimizer=optimizer, precision=precision)
         if generator_optimizer is None:
             generator_optimizer = self.optimizer.to_config()
         self.generator_optimizer = optim.get(generator_optimizer)
@@ -243,11 +246,13 @@ class WassersteinGAN(Generative):
 
     def train_step(self, batch: Any) -> dict[str, Array]:
         values = self.add_gradients(batch)  # of the critic: the samples were made off the tape
-        self.optimizer.step(self.critic)
+        self.apply_gradients(self.optimizer, self.critic)
         if self.optimizer.steps % self.critic_steps == 0:
-            scores = self(self.generate(self._codes(batch.x.shape[0])))
-            (-array_namespace(scores).mean(scores)).backward()
-            self.generator_optimizer.step(self.generator)
+            with self.autocast():
+                scores = self(self.generate(self._codes(batch.x.shape[0])))
+                loss = -array_namespace(scores).mean(scores)
+            self.backpropagate(loss)
+            self.apply_gradients(self.generator_optimizer, self.generator)
             self.critic.zero_grad()  # of its part in the generator's loss
         return values
 
