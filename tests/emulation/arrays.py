@@ -187,7 +187,10 @@ class ndarray:
         if type(host) is not np.ndarray:
             msg = f"Only numpy.ndarray can be set to cupy.ndarray, got {type(host)}"
             raise TypeError(msg)
-        self._host[...] = host
+        if stream is None or not stream.ptr:
+            self._host[...] = host
+        else:
+            stream.late.append(lambda: self._host.__setitem__(..., host))
 
     def copy(self, order: str = "C") -> Any:
         """Return a copy on the current device, also of an array on another one."""

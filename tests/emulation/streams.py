@@ -149,6 +149,7 @@ class Stream:
                  priority: Any = None) -> None:  # fmt: skip
         self.ptr = 0 if null else next(Stream._next)
         self.captures: Capture | None = None
+        self.late: list[Callable[[], None]] = []  # copies from pinned memory that nobody waited for
         self._before: list[Stream] = []
 
     def use(self) -> Stream:
@@ -165,9 +166,10 @@ class Stream:
 
     def synchronize(self) -> None:
         _refuse_capture("a stream is waited for")
+        _done(self.late)
 
     def wait_event(self, event: Any) -> None:
-        pass
+        _done(event.late)
 
     def record(self, event: Any = None) -> Any:
         event = event or Event()
@@ -199,16 +201,25 @@ class Event:
     def __init__(self, block: bool = False, disable_timing: bool = False, interprocess: bool = False
                  ) -> None:  # fmt: skip
         self.time: float | None = None
+        self.late: list[Callable[[], None]] = []
 
     def record(self, stream: Any = None) -> None:
         self.time = time.perf_counter()
+        self.late = (stream or _local.stream).late
 
     def synchronize(self) -> None:
         _refuse_capture("an event is waited for")
+        _done(self.late)
 
     @property
     def done(self) -> bool:
         return True
+
+
+def _done(late: list[Callable[[], None]]) -> None:
+    """Do what a stream has put off: a copy is as late as those who do not wait let it be."""
+    while late:
+        late.pop(0)()
 
 
 def _refuse_capture(what: str) -> None:

@@ -68,9 +68,11 @@ from xpnn.kernels.cupy_rows import (
     softmax_vjp,
 )
 from xpnn.kernels.cupy_tensordot import tensordot, tensordot_accepts, tensordot_vjp
+from xpnn.kernels.cupy_upload import Upload
 
 __all__ = [
     "Graph",
+    "Upload",
     "address",
     "attention",
     "attention_accepts",

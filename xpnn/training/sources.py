@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from contextvars import Context, copy_context
-from typing import Any
+from typing import Any, NamedTuple
 
-from xpnn import random
+from xpnn import backend, kernels, random
 from xpnn._dtypes import as_dtype
 from xpnn.data import Batch, Batches, as_arrays, prefetched
 from xpnn.data.batches import moved
@@ -19,6 +20,13 @@ from xpnn.training.weights import check_weights
 __all__ = ["Source", "as_batch", "is_data", "of_arrays", "of_batches"]
 
 _END: Any = object()
+
+
+class _Sent(NamedTuple):
+    """A batch whose copies to a device may be under way."""
+
+    batch: Batch
+    arrive: Callable[[], None]  # lets what is computed from now on wait for them
 
 
 class Source:
@@ -42,6 +50,11 @@ class Source:
         How many batches a thread draws ahead.
     lasting : bool
         Whether there can be a second pass.
+    place : callable
+        ``place(batch, upload)`` returns a batch where it is needed. ``upload``, if it is not None,
+        copies arrays of the host there while something else is computed.
+    device : Device, optional
+        Where that is.
     """
 
     def __init__(
@@ -52,7 +65,10 @@ class Source:
         steps: int | None = None,
         prefetch: int = 0,
         lasting: bool = True,
+        place: Callable[[Batch, Any], Batch] = lambda batch, upload: batch,
+        device: Any = None,
     ) -> None:
+        self.place, self.device = place, device
         self.begin, self.steps, self.prefetch, self.lasting = begin, steps, prefetch, lasting
         self.batches = batches if steps is None else steps
         self.name = "x"  # of the argument that was given
@@ -80,8 +96,14 @@ class Source:
         self._opened, self._taken = rng.state, start
         context = copy_context()
         context.run(random.set_rng, rng.spawn())
-        drawn = _drawn_in(context, context.run(self.begin, start))
+        upload = _uploader(self.device) if self.prefetch else None
+        items = context.run(self.begin, start)
+        drawn = _drawn_in(context, map(functools.partial(self._send, upload), items))
         self._pass = prefetched(drawn, self.prefetch) if self.prefetch else drawn
+
+    def _send(self, upload: Any, batch: Batch) -> Batch | _Sent:
+        placed = self.place(batch, upload)
+        return placed if upload is None else _Sent(placed, upload.sent())
 
     def close(self) -> None:
         """End the pass, and the thread that draws ahead."""
@@ -90,7 +112,13 @@ class Source:
             opened.close()
 
     def _next(self) -> Any:
-        return self._held.pop() if self._held else next(self._pass, _END)
+        if self._held:
+            return self._held.pop()
+        item = next(self._pass, _END)
+        if isinstance(item, _Sent):
+            item.arrive()
+            return item.batch
+        return item
 
     def epoch(self, done: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, of which ``done`` were taken before."""
@@ -129,7 +157,7 @@ class Source:
         context.run(random.set_rng, rng.spawn())
         rng.state = state
         with closing(_drawn_in(context, context.run(self.begin, 0))) as drawn:
-            return next(drawn)
+            return self.place(next(drawn), None)
 
     def cut(self, most: int) -> None:
         """Let a pass have no more than so many batches."""
@@ -188,9 +216,12 @@ def of_arrays(
 
     def begin(start: int) -> Iterator[Batch]:
         cut = batches.pass_from(start)
-        return (_placed(Batch(*_spread(parts, present)), device, dtype) for parts in cut)
+        return (Batch(*_spread(parts, present)) for parts in cut)
 
-    source = Source(begin, batches=len(batches), steps=steps, prefetch=prefetch)
+    source = Source(
+        begin, batches=len(batches), steps=steps, prefetch=prefetch,
+        place=functools.partial(_placed, device, dtype), device=device,
+    )  # fmt: skip
     if data.y is not None:
         source.targets = batches.arrays[1]
     source.fingerprint |= {
@@ -203,10 +234,30 @@ def of_arrays(
     return source
 
 
-def _placed(batch: Batch, device: Any, dtype: Any) -> Batch:
+def _placed(device: Any, dtype: Any, batch: Batch, upload: Any) -> Batch:
     """Return a batch where it is needed; its weights may be larger than float16 can tell."""
-    x, y = (moved(part, device, dtype) for part in (batch.x, batch.y))
-    return Batch(x, y, moved(batch.weight, device, wide(dtype)))
+    move = moved if upload is None else functools.partial(_uploaded, upload)
+    x, y = (move(part, device, dtype) for part in (batch.x, batch.y))
+    return Batch(x, y, move(batch.weight, device, wide(dtype)))
+
+
+def _uploader(device: Any) -> Any:
+    """Return what copies arrays of the host to a device on the side, or None."""
+    if device is None:
+        return None
+    target = backend.as_device(device)
+    upload = getattr(kernels.load(target.xp.__name__), "Upload", None)
+    return None if upload is None else upload(target.native)
+
+
+def _uploaded(upload: Any, x: Any, device: Any, dtype: Any) -> Any:
+    """Return what :func:`moved` does; what lies on the host is on its way."""
+    if isinstance(x, tuple):
+        return tuple(_uploaded(upload, part, device, dtype) for part in x)
+    if x is None or backend.device_of(x) != "cpu":
+        return moved(x, device, dtype)
+    floats = dtype is not None and as_dtype(x.dtype).kind == "f"
+    return upload(backend.unwrap(x), _name_of(dtype) if floats else None)
 
 
 def _name_of(dtype: Any) -> str | None:
@@ -251,11 +302,14 @@ def of_batches(
             check_weights(batch.weight)
         if weigh is not None:
             batch = weigh(batch)
-        return _placed(batch, device, dtype)
+        return batch
 
     length = len(given) if hasattr(given, "__len__") else None
     lasting = not isinstance(given, Iterator)
-    source = Source(begin, batches=length, steps=steps, prefetch=prefetch, lasting=lasting)
+    source = Source(
+        begin, batches=length, steps=steps, prefetch=prefetch, lasting=lasting,
+        place=functools.partial(_placed, device, dtype), device=device,
+    )  # fmt: skip
     source.fingerprint["dtype"] = _name_of(dtype)
     return source
 
