@@ -17,7 +17,17 @@ import numpy as np
 
 from emulation.streams import current_device, current_stream, register
 
-__all__ = ["Counter", "aligned", "from_host", "launches", "lifted", "ndarray", "on_host", "waits"]
+__all__ = [
+    "Counter",
+    "aligned",
+    "from_host",
+    "launches",
+    "lifted",
+    "ndarray",
+    "on_host",
+    "waiting",
+    "waits",
+]
 
 
 class Counter:
@@ -155,6 +165,9 @@ class ndarray:
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         return _call(function, *args, **kwargs)
+
+    def nonzero(self) -> Any:
+        return waiting(np.nonzero)(self)
 
     def astype(self, dtype: Any, order: str = "K", casting: Any = None, subok: Any = None,
                copy: bool = True) -> Any:  # fmt: skip
@@ -356,7 +369,7 @@ for _name in (
     *(
         "all any argmax argmin argsort clip conj cumprod cumsum diagonal dot fill max mean min"
     ).split(),
-    *("nonzero prod repeat round sum take trace var std").split(),
+    *("prod repeat round sum take trace var std").split(),
 ):
     setattr(ndarray, _name, _method(_name))
 
@@ -404,6 +417,17 @@ def lifted(f: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(f)
     def function(*args: Any, **kwargs: Any) -> Any:
+        return _call(f, *args, **kwargs)
+
+    return function
+
+
+def waiting(f: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of NumPy as one for which the host waits."""
+
+    @functools.wraps(f)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        _wait(f"{f.__name__}, which looks at values")
         return _call(f, *args, **kwargs)
 
     return function

@@ -30,6 +30,35 @@ _NO_FUNCTIONS = frozenset(
 )  # fmt: skip
 
 
+# What NumPy has and CuPy 14.2 has not.
+_MISSING = frozenset(
+    ("False_ ScalarType True_ asmatrix block bmat busday_count busday_offset busdaycalendar bytes_"
+     " character clongdouble complex256 datetime64 datetime_as_string datetime_data einsum_path"
+     " errstate flexible float128 frompyfunc fromregex geomspace get_include getbufsize geterr"
+     " geterrcall histogram_bin_edges info insert is_busday isnat little_endian longdouble matvec"
+     " nanpercentile nanquantile ndenumerate nditer nested_iters object_ polyder polydiv polyint"
+     " recarray record sctypeDict setbufsize seterr seterrcall show_runtime spacing str_ test"
+     " timedelta64 typecodes unstack vecdot vecmat void __array_namespace_info__"
+     " linalg.diagonal linalg.matrix_norm linalg.multi_dot linalg.outer linalg.svdvals"
+     " linalg.tensordot linalg.trace linalg.vecdot linalg.vector_norm").split()
+)  # fmt: skip
+# What looks at values on the host: sizes of results, and what a solver says of its matrix.
+_WAITING = frozenset(
+    ("argwhere bincount compress cov delete extract flatnonzero histogram histogram2d histogramdd"
+     " intersect1d nonzero percentile quantile setdiff1d setxor1d trim_zeros union1d unique"
+     " unique_all unique_counts unique_inverse unique_values"
+     " linalg.cholesky linalg.cond linalg.det linalg.eigh linalg.eigvalsh linalg.inv linalg.lstsq"
+     " linalg.matrix_rank linalg.pinv linalg.qr linalg.slogdet linalg.solve linalg.svd"
+     " linalg.tensorinv linalg.tensorsolve").split()
+)  # fmt: skip
+
+
+def _function(name: str, value: Any) -> Any:
+    if name in _WAITING:
+        return arrays.waiting(value)
+    return arrays.lifted(value)
+
+
 class _RawModule:
     """``cupy.RawModule``: kernels of one source."""
 
@@ -203,6 +232,12 @@ def _asnumpy(x: Any, stream: Any = None, order: str = "C", out: Any = None, *, b
     return x.get(out=out, blocking=blocking) if isinstance(x, arrays.ndarray) else np.asarray(x)
 
 
+def _where(condition: Any, *values: Any) -> Any:
+    if not values:
+        return arrays.waiting(np.nonzero)(condition)
+    return arrays.lifted(np.where)(condition, *values)
+
+
 def _runtime() -> ModuleType:
     module = ModuleType("cupy.cuda.runtime")
 
@@ -244,9 +279,11 @@ def _cuda() -> ModuleType:
 def _submodule(name: str, source: Any) -> ModuleType:
     module = ModuleType(name)
     for key in source.__all__ if hasattr(source, "__all__") else dir(source):
-        value = getattr(source, key)
+        value, place = getattr(source, key), f"{name.removeprefix('cupy.')}.{key}"
+        if place in _MISSING:
+            continue
         if callable(value) and not isinstance(value, type):
-            value = arrays.lifted(value)
+            value = _function(place, value)
         elif key.startswith("_"):
             continue
         setattr(module, key, value)
@@ -259,10 +296,10 @@ def _module() -> ModuleType:
     cupy.__path__ = []  # a package
     for name in [*np.__all__, "pow", "concat"]:
         value = getattr(np, name)
-        if name in _NO_FUNCTIONS or isinstance(value, ModuleType):
+        if name in _NO_FUNCTIONS | _MISSING or isinstance(value, ModuleType):
             continue
         if callable(value) and not isinstance(value, type) and name not in _AS_THEY_ARE:
-            value = arrays.lifted(value)
+            value = _function(name, value)
         setattr(cupy, name, value)
     for name in ("empty", "zeros", "ones", "full", "arange", "linspace", "eye", "identity", "tri"):
         setattr(cupy, name, _creator(name))
@@ -280,6 +317,7 @@ def _module() -> ModuleType:
     cupy.is_available = lambda: True
     cupy.get_default_memory_pool = lambda: _pool
     cupy.get_default_pinned_memory_pool = lambda: MemoryPool()
+    cupy.where = _where
     cupy.linalg = _submodule("cupy.linalg", np.linalg)
     cupy.fft = _submodule("cupy.fft", np.fft)
     return cupy

@@ -7,10 +7,11 @@ from typing import Any
 import array_api_compat.numpy as host
 import numpy as np
 import pytest
+from emulation.arrays import waits
 from helpers import usable
 
 import xpnn
-from gpu.twins import DTYPES, draw, on_cuda, same, values
+from gpu.twins import DTYPES, counted, draw, on_cuda, same, values
 from xpnn import functional as F
 from xpnn.backend import as_device
 from xpnn.errors import DataError
@@ -101,8 +102,8 @@ def test_ids_of_no_row_read_nan_and_write_nothing() -> None:
     np.testing.assert_array_equal(summed(True, g, ids, 3), [[2, 2], [0, 0], [1, 1]])
 
 
+@counted
 def test_nobody_waits() -> None:
-    waits = pytest.importorskip("emulation.arrays").waits
     xp = as_device(usable("cuda")).xp
     x, ids = on_cuda((np.ones((2000, 8), "float32"), np.arange(2000) % 3))
     before = waits.count

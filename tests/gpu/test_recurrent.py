@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from emulation.arrays import launches
 from helpers import usable
 
-from gpu.twins import DTYPES, draw, on_cuda, same
+from gpu.twins import DTYPES, counted, draw, on_cuda, same
 from xpnn.backend import as_device
 from xpnn.primitives.recurrent import lstm_scan, rnn_scan
 from xpnn.primitives.recurrent_gru import gru_scan
@@ -96,8 +97,8 @@ def test_arrays_that_lie_otherwise() -> None:
     same(lstm_scan, (x, w, u, b, h, c, None, mask), tuple(map(np.asfortranarray, g)))
 
 
+@counted
 def test_a_step_is_two_launches() -> None:
-    launches = pytest.importorskip("emulation.arrays").launches
     xp = as_device(usable("cuda")).xp
     counts = []
     for steps in (5, 9):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import array_api_compat.numpy as host
@@ -12,7 +13,7 @@ from helpers import usable
 from xpnn import backend
 from xpnn.backend import as_device
 
-__all__ = ["DTYPES", "TOLERANCE", "draw", "on_cuda", "same", "values"]
+__all__ = ["DTYPES", "TOLERANCE", "counted", "draw", "on_cuda", "same", "values"]
 
 TOLERANCE = {"float16": 4e-3, "bfloat16": 3e-2, "float32": 2e-5, "float64": 1e-11}
 DTYPES = [*TOLERANCE]
@@ -122,3 +123,6 @@ def _compare(name: str, a: Any, b: Any, again: Any, dtype: str, bound: float) ->
 
 
 gpu = pytest.mark.gpu
+counted = pytest.mark.skipif(
+    not os.environ.get("XPNN_EMULATE_CUDA"), reason="only the emulated GPU counts"
+)
