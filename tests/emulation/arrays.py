@@ -69,12 +69,13 @@ class _Memory:
 class ndarray:
     """An array of an emulated device."""
 
-    __slots__ = ("__weakref__", "_host", "device")
+    __slots__ = ("__weakref__", "_host", "base", "device")
     __hash__ = None  # type: ignore[assignment]
     __array_priority__ = 100
 
-    def __init__(self, host: np.ndarray, device: Any = None) -> None:
+    def __init__(self, host: np.ndarray, device: Any = None, base: Any = None) -> None:
         self._host = host
+        self.base = base  # whose memory a view is of
         register(host)
         self.device = current_device() if device is None else device
 
@@ -89,11 +90,13 @@ class ndarray:
     strides = property(lambda self: self._host.strides)
     flags = property(lambda self: self._host.flags)
     data = property(lambda self: _Memory(self._host, self.device))
-    base = property(lambda self: None if self._host.base is None else self)
-    T = property(lambda self: ndarray(self._host.T, self.device))
-    mT = property(lambda self: ndarray(self._host.mT, self.device))
-    real = property(lambda self: ndarray(self._host.real, self.device))
-    imag = property(lambda self: ndarray(self._host.imag, self.device))
+    T = property(lambda self: self._view(self._host.T))
+    mT = property(lambda self: self._view(self._host.mT))
+    real = property(lambda self: self._view(self._host.real))
+    imag = property(lambda self: self._view(self._host.imag))
+
+    def _view(self, host: np.ndarray) -> Any:
+        return ndarray(host, self.device, self if self.base is None else self.base)
 
     def __len__(self) -> int:
         return len(self._host)
@@ -151,8 +154,7 @@ class ndarray:
         if fancy:  # out of range wraps around; no error, as nobody looks
             return _call(_take, self, key)
         _refuse_host(keys)
-        return ndarray(self._host[(*keys, ...)] if Ellipsis not in keys else self._host[keys],
-                       self.device)  # fmt: skip
+        return self._view(self._host[keys if any(k is Ellipsis for k in keys) else (*keys, ...)])
 
     def __setitem__(self, key: Any, value: Any) -> None:
         _call(_put, self, key, value)
@@ -179,28 +181,36 @@ class ndarray:
         host = self._host.reshape(*shape, order=order)  # type: ignore[call-overload]
         if host.size and not np.shares_memory(host, self._host):
             return _call(_reshaped, self, host.shape, order)
-        return ndarray(host, self.device)
+        return self._view(host)
 
     def ravel(self, order: str = "C") -> Any:
         return self.reshape(-1, order=order)
 
     def view(self, dtype: Any) -> Any:
-        return ndarray(self._host.view(dtype), self.device)
+        return self._view(self._host.view(dtype))
 
     def transpose(self, *axes: Any) -> Any:
-        return ndarray(self._host.transpose(*axes), self.device)
+        return self._view(self._host.transpose(*axes))
 
     def swapaxes(self, a: int, b: int) -> Any:
-        return ndarray(self._host.swapaxes(a, b), self.device)
+        return self._view(self._host.swapaxes(a, b))
 
     def squeeze(self, axis: Any = None) -> Any:
-        return ndarray(self._host.squeeze(axis), self.device)
+        return self._view(self._host.squeeze(axis))
 
     def set(self, host: Any, stream: Any = None) -> None:
         if type(host) is not np.ndarray:
             msg = f"Only numpy.ndarray can be set to cupy.ndarray, got {type(host)}"
             raise TypeError(msg)
-        if stream is None or not stream.ptr:
+        if host.shape != self.shape or host.dtype != self.dtype:
+            msg = f"Shape mismatch or dtype mismatch: {host.shape} {host.dtype}"
+            raise ValueError(msg)
+        if stream is None:
+            _wait("a copy from the host")
+        launches.count += 1
+        if (capture := current_stream().captures) is not None:
+            capture.note(lambda: self._host.__setitem__(..., host))
+        elif stream is None or not stream.ptr:
             self._host[...] = host
         else:
             stream.late.append(lambda: self._host.__setitem__(..., host))
@@ -308,6 +318,10 @@ def _call(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             capture.note(again)
             if results and not isinstance(result, (list, tuple)):
                 return ndarray(results[0])
+    if isinstance(result, np.ndarray) and result.base is not None and into is None:
+        for x in _leaves([*args, *kwargs.values()]):
+            if isinstance(x, ndarray) and np.may_share_memory(result, x._host):
+                return x._view(result)
     return into if isinstance(into, ndarray) else _wrapped(result)
 
 

@@ -90,9 +90,11 @@ class _RawKernel:
                 raise simt.EmulationError(msg)
         held = tuple(args)  # CUDA copies the arguments at the launch
         arrays.launches.count += 1
-        self._kernel(grid, block, held, **options)
         if (capture := streams.current_stream().captures) is not None:
+            # What it reads, tables of addresses say, may not be there before the replay.
             capture.note(lambda: self._kernel(grid, block, held, **options))
+        else:
+            self._kernel(grid, block, held, **options)
 
 
 class OutOfMemoryError(MemoryError):

@@ -9,10 +9,11 @@ import pytest
 from helpers import usable
 
 import xpnn
-from gpu.twins import DTYPES, draw, on_cuda, same, values
+from gpu.twins import DTYPES, TOLERANCE, draw, on_cuda, same, values
 from xpnn import functional as F
+from xpnn.autograd.record import apply
 from xpnn.kernels import cupy_elementwise
-from xpnn.primitives import activations, elementwise, special
+from xpnn.primitives import activations, elementwise, neural, special
 from xpnn.primitives.base import Primitive
 
 pytestmark = pytest.mark.gpu
@@ -95,6 +96,56 @@ def test_one_kernel_forward_and_one_back(name: str, launches: Any) -> None:
     assert rule is not None
     rule(xp, given, *rule.take(y, None, (given,)), **static)
     assert launches.count == 1
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("slopes", [(3, 5), (5,), (1, 5), (1,), (), (3, 1)])
+def test_prelu(slopes: tuple[int, ...], dtype: str) -> None:
+    """Slopes that are repeated along leading axes, or along others, which is no kernel."""
+    rng = np.random.default_rng(0)
+    x, g, alpha = (draw(rng, *shape, dtype=dtype) for shape in [(2, 3, 5), (2, 3, 5), slopes])
+    alpha = np.asarray(alpha)
+    usable("cuda")
+    found = {}
+    for place in ("cuda:0", "cpu"):
+        t, a = (xpnn.Tensor(xpnn.asarray(v, device=place), requires_grad=True) for v in (x, alpha))
+        y = F.prelu(t, a)
+        y.backward(xpnn.Tensor(xpnn.asarray(g, device=place)))
+        found[place] = [xpnn.to_numpy(v).astype("float64") for v in (y, t.grad, a.grad)]
+    for ours, theirs in zip(*found.values(), strict=True):
+        bound = 8 * TOLERANCE[dtype]  # the host adds in half precision
+        np.testing.assert_allclose(ours, theirs, rtol=bound, atol=bound)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_dropout(shape: tuple[int, ...], dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    x, g = (draw(rng, *shape, dtype=dtype) for _ in range(2))
+    mask = rng.random(shape) < 0.7
+    same(neural.dropout, (x, mask), g, scale=1.25)
+    same(neural.alpha_dropout, (x, mask), g, scale=1.1, shift=0.2, dropped=-1.5)
+    same(neural.dropout, (x[..., ::-1], mask[..., ::-1]), g, scale=1.25)
+
+
+def test_dropout_is_one_kernel_forward_and_one_back(launches: Any) -> None:
+    x = xpnn.Tensor(on_cuda(np.ones((4, 33), np.float32)), requires_grad=True)
+    mask = on_cuda(np.arange(132).reshape(4, 33) % 3 > 0)
+    launches.reset()
+    y = apply(neural.dropout, (x, mask), {"scale": 1.5})
+    assert launches.count == 1
+    g = xpnn.Tensor(on_cuda(np.ones((4, 33), np.float32)))
+    launches.reset()
+    y.backward(g)
+    assert launches.count == 1
+    np.testing.assert_array_equal(xpnn.to_numpy(x.grad), values(mask) * np.float32(1.5))
+
+
+def test_dropout_of_whole_channels_runs_as_it_is_written() -> None:
+    x = np.ones((2, 3, 4), np.float32)
+    mask = np.asarray([[[True, False, True, False]]])
+    found = apply(neural.dropout, (on_cuda(x), on_cuda(mask)), {"scale": 2.0})
+    np.testing.assert_array_equal(values(found), np.where(mask, 2 * x, 0))
 
 
 def test_static_parameters_are_arguments_of_one_kernel(monkeypatch: pytest.MonkeyPatch) -> None:

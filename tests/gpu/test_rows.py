@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gpu.twins import DTYPES, draw, same
-from xpnn.primitives.activations import softmax
+from gpu.twins import DTYPES, draw, on_cuda, same, values
+from xpnn import functional as F
+from xpnn.primitives.activations import log_softmax, softmax
 from xpnn.primitives.losses import softmax_cross_entropy
 from xpnn.primitives.normalization import normalize
 
@@ -20,12 +21,18 @@ def test_softmax(shape: tuple[int, ...], dtype: str) -> None:
     rng = np.random.default_rng(0)
     x, g = (draw(rng, *shape, dtype=dtype) for _ in range(2))
     same(softmax, (x * 3,), g)
+    same(log_softmax, (x * 3,), g)
     same(softmax, (np.swapaxes(np.swapaxes(x, 0, -1).copy(), 0, -1),), g)
 
 
 def test_softmax_of_what_is_masked() -> None:
     x = np.asarray([[0.0, -np.inf, 1.0], [88.0, -3e38, 3e38]], np.float32)
     same(softmax, (x,), np.ones_like(x))
+    found = F.log_softmax(on_cuda(x))
+    np.testing.assert_allclose(values(found), F.log_softmax(x), rtol=1e-6)
+    nothing = np.full((2, 3), -np.inf, np.float32)
+    found = F.log_softmax(on_cuda(nothing))
+    np.testing.assert_array_equal(values(found), nothing)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -13,6 +13,12 @@ from xpnn.kernels.cupy_conv import (
     conv2d_relu_vjp,
     conv2d_vjp,
 )
+from xpnn.kernels.cupy_dropout import (
+    alpha_dropout,
+    alpha_dropout_accepts,
+    dropout,
+    dropout_accepts,
+)
 from xpnn.kernels.cupy_elementwise import fused
 from xpnn.kernels.cupy_embedding import (
     scatter_add,
@@ -23,6 +29,8 @@ from xpnn.kernels.cupy_embedding import (
     take_vjp,
 )
 from xpnn.kernels.cupy_norm import batch_norm, batch_norm_accepts, batch_norm_vjp
+from xpnn.kernels.cupy_norms import global_factor, gradient_norm
+from xpnn.kernels.cupy_optim import elementwise_update
 from xpnn.kernels.cupy_pool import (
     avg_pool2d,
     avg_pool2d_accepts,
@@ -57,6 +65,9 @@ from xpnn.kernels.cupy_recurrent import (
     rnn_scan_vjp,
 )
 from xpnn.kernels.cupy_rows import (
+    log_softmax,
+    log_softmax_accepts,
+    log_softmax_vjp,
     normalize,
     normalize_accepts,
     normalize_vjp,
@@ -74,6 +85,8 @@ __all__ = [
     "Graph",
     "Upload",
     "address",
+    "alpha_dropout",
+    "alpha_dropout_accepts",
     "attention",
     "attention_accepts",
     "attention_vjp",
@@ -89,8 +102,13 @@ __all__ = [
     "conv2d_relu_accepts",
     "conv2d_relu_vjp",
     "conv2d_vjp",
+    "dropout",
+    "dropout_accepts",
+    "elementwise_update",
     "free_memory",
     "fused",
+    "global_factor",
+    "gradient_norm",
     "gru_scan",
     "gru_scan_accepts",
     "gru_scan_vjp",
@@ -100,6 +118,9 @@ __all__ = [
     "linear_relu_accepts",
     "linear_relu_vjp",
     "linear_vjp",
+    "log_softmax",
+    "log_softmax_accepts",
+    "log_softmax_vjp",
     "lstm_scan",
     "lstm_scan_accepts",
     "lstm_scan_vjp",

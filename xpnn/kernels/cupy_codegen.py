@@ -12,7 +12,7 @@ from typing import Any
 
 from xpnn.kernels.rules import Program, Refused
 
-__all__ = ["EXPRESSIONS", "instructions", "literal", "used_constants"]
+__all__ = ["EXPRESSIONS", "instructions", "literal", "used"]
 
 _TRUTHS = {
     "equal": "{0} == {1}",
@@ -52,6 +52,15 @@ EXPRESSIONS = {
 }
 
 
+def used(program: Program) -> set[int]:
+    """Return the numbers of all values and constants that the outputs of a program come from."""
+    found = {value for _, value in program.outputs}
+    for value in range(program.arrays + len(program.code) - 1, program.arrays - 1, -1):
+        if value in found:
+            found |= set(program.code[value - program.arrays][1:])
+    return found
+
+
 def instructions(program: Program, constant: Callable[[int], str]) -> list[str]:
     """Return lines of CUDA that compute the values of a program from ``v0``, ``v1``, ....
 
@@ -66,18 +75,15 @@ def instructions(program: Program, constant: Callable[[int], str]) -> list[str]:
     def term(value: int) -> str:
         return f"v{value}" if value >= 0 else constant(~value)
 
-    lines = []
+    lines, wanted = [], used(program)
     for value, (name, *operands) in enumerate(program.code, program.arrays):
+        if value not in wanted:
+            continue
         if name not in EXPRESSIONS:
             raise Refused
         kind = "bool" if name in _TRUTHS else "A"
         lines.append(f"const {kind} v{value} = {EXPRESSIONS[name].format(*map(term, operands))};")
     return lines
-
-
-def used_constants(program: Program) -> list[int]:
-    """Return the numbers of the constants that a program uses, in ascending order."""
-    return sorted({~x for _, *operands in program.code for x in operands if x < 0})
 
 
 def literal(x: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnn.kernels.cupy_codegen import EXPRESSIONS, instructions, literal, used_constants
+from xpnn.kernels.cupy_codegen import EXPRESSIONS, instructions, literal, used
 from xpnn.kernels.cupy_launch import DTYPES, contiguous, cupy, kernel, prelude, wide
 from xpnn.kernels.element_rules import FUNCTIONS, Given, trace_function
 from xpnn.kernels.rules import Program, Refused
@@ -36,7 +36,9 @@ extern "C" __global__ void {name}({pointers}, T* y, i64 n, i64 packs{parameters}
         {loads}
         Pack out;
         #pragma unroll
-        for (int k = 0; k < WIDTH; ++k) out.at[k] = {name}_at({packed});
+        for (int k = 0; k < WIDTH; ++k) {{
+            out.at[k] = {name}_at({packed});{steps}
+        }}
         reinterpret_cast<Pack*>(y)[i] = out;
     }}
     FOR_EACH(j, n - packs * WIDTH) {{
@@ -47,21 +49,27 @@ extern "C" __global__ void {name}({pointers}, T* y, i64 n, i64 packs{parameters}
 """
 
 
-def elementwise_source(name: str, program: Program, constants: list[Any]) -> tuple[str, list[int]]:
+def elementwise_source(
+    name: str, program: Program, constants: list[Any], repeated: frozenset[int] = frozenset()
+) -> tuple[str, list[int]]:
     """Return a kernel as CUDA, and the numbers of the constants that are its last arguments.
 
     Those are what the caller gave; the other constants belong to the function, and stand in it.
+    Before them come the sizes of the arrays that are ``repeated``, because they broadcast along
+    leading axes.
     """
-    given = [i for i in used_constants(program) if type(constants[i]) is Given]
+    given = [i for i, c in enumerate(constants) if type(c) is Given and ~i in used(program)]
 
     def constant(i: int) -> str:
         return f"c{i}" if i in given else literal(constants[i])
 
     arrays, scalars = range(program.arrays), [f"c{i}" for i in given]
+    whole, again = [i for i in arrays if i not in repeated], sorted(repeated)
     ((_, result),) = program.outputs
 
-    def call(term: str) -> str:
-        return ", ".join([*(term.format(i) for i in arrays), *scalars])
+    def call(term: str, of_repeated: str) -> str:
+        terms = ((of_repeated if i in repeated else term).format(i) for i in arrays)
+        return ", ".join([*(f"A({x})" for x in terms), *scalars])
 
     text = _KERNEL.format(
         name=name,
@@ -69,12 +77,14 @@ def elementwise_source(name: str, program: Program, constants: list[Any]) -> tup
         lines="\n    ".join(instructions(program, constant)),
         result=result,
         pointers=", ".join(f"const T* x{i}" for i in arrays),
-        parameters="".join(f", double c{i}" for i in given),
+        parameters="".join([*(f", i64 m{i}" for i in again), *(f", double {c}" for c in scalars)]),
         loads="\n        ".join(
-            f"const Pack p{i} = reinterpret_cast<const Pack*>(x{i})[i];" for i in arrays
+            [f"const Pack p{i} = reinterpret_cast<const Pack*>(x{i})[i];" for i in whole]
+            + [f"i64 j{i} = i * WIDTH % m{i};" for i in again]
         ),
-        packed=call("A(p{0}.at[k])"),
-        single=call("A(x{0}[i])"),
+        packed=call("p{0}.at[k]", "x{0}[j{0}]"),
+        steps="".join(f"\n            if (++j{i} == m{i}) j{i} = 0;" for i in again),
+        single=call("x{0}[i]", "x{0}[i % m{0}]"),
     )
     return text, given
 
@@ -95,54 +105,78 @@ def launch_flat(function: Any, n: int, together: int, itemsize: int, *args: Any)
 class _Plan:
     """A function that became a kernel, for a dtype and its static parameters."""
 
-    __slots__ = ("arguments", "function")
+    __slots__ = ("_constants", "_function", "_repeated")
 
-    def __init__(self, name: str, program: Program, constants: list[Any], dtype: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        program: Program,
+        constants: list[Any],
+        dtype: str,
+        repeated: frozenset[int],
+    ) -> None:
         name = f"xpnn_{name}"  # CUDA has an erf of its own
-        text, given = elementwise_source(name, program, constants)
-        self.function = kernel(prelude(dtype) + text, name)
-        self.arguments = tuple(np.float64(constants[i]) for i in given)
+        text, given = elementwise_source(name, program, constants, repeated)
+        self._function = kernel(prelude(dtype) + text, name)
+        self._repeated = sorted(repeated)
+        self._constants = tuple(np.float64(constants[i]) for i in given)
 
     def __call__(self, arrays: tuple[Array, ...]) -> Array:
         arrays = tuple(map(contiguous, arrays))
         y = cupy().empty(arrays[0].shape, arrays[0].dtype)
-        n, together = y.size, packs(*arrays, y)
-        launch_flat(
-            self.function, n, together, y.itemsize, *arrays, y, n, together, *self.arguments
-        )
+        n, together = y.size, packs(y, *arrays)
+        sizes = [arrays[i].size for i in self._repeated]
+        args = (*arrays, y, n, together, *sizes, *self._constants)
+        launch_flat(self._function, n, together, y.itemsize, *args)
         return y
 
 
 def fused(name: str, f: Callable[..., Array]) -> Callable[..., Array]:
-    """Return ``f(xp, *arrays, **static)`` as one kernel where it can be, else as it is."""
+    """Return ``f(xp, *arrays, **static)`` as one kernel where it can be, else as it is.
+
+    The first array has the shape of the result; others may repeat along its leading axes.
+    """
     plans: dict[Any, _Plan | None] = {}
 
     def function(xp: Any, *arrays: Any, **static: Any) -> Array:
         first = arrays[0]
         if type(first) is not cupy().ndarray or not first.size:
             return f(xp, *arrays, **static)
-        key = (first.dtype, len(arrays), *static.values())
+        shape, dtype, others = first.shape, first.dtype, []
+        for x in arrays[1:]:
+            if type(x) is not type(first) or x.dtype != dtype:
+                return f(xp, *arrays, **static)
+            others.append(x.shape == shape)
+            if not others[-1] and not _repeats(x.shape, shape):
+                return f(xp, *arrays, **static)
+        key = (dtype, *others, *static.values())
         try:
             plan = plans[key]
         except KeyError:
             if len(plans) >= _PLANS:
                 plans.clear()
-            plan = plans[key] = _plan(name, f, len(arrays), static, first.dtype)
+            repeated = frozenset(i for i, whole in enumerate(others, 1) if not whole)
+            plan = plans[key] = _plan(name, f, len(arrays), static, dtype, repeated)
         except TypeError:  # a static parameter is a list, say
             plan = None
-        if plan is None or not all(_alike(x, first) for x in arrays[1:]):
-            return f(xp, *arrays, **static)
-        return plan(arrays)
+        return f(xp, *arrays, **static) if plan is None else plan(arrays)
 
     return function
 
 
-def _alike(x: Any, first: Array) -> bool:
-    return type(x) is type(first) and x.shape == first.shape and x.dtype == first.dtype
+def _repeats(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:
+    """Return whether an array broadcasts to a shape along its leading axes only."""
+    shape = shape[next((i for i, n in enumerate(shape) if n != 1), len(shape)) :]
+    return len(shape) <= len(whole) and shape == whole[len(whole) - len(shape) :]
 
 
 def _plan(
-    name: str, f: Callable[..., Array], arrays: int, static: dict[str, Any], dtype: Any
+    name: str,
+    f: Callable[..., Array],
+    arrays: int,
+    static: dict[str, Any],
+    dtype: Any,
+    repeated: frozenset[int],
 ) -> _Plan | None:
     if dtype.name not in DTYPES:
         return None
@@ -150,7 +184,7 @@ def _plan(
         program, constants = trace_function(f, arrays, static, dtype, np.dtype(wide(dtype.name)))
         if len(program.code) < 2:
             return None
-        return _Plan(name, program, constants, dtype.name)
+        return _Plan(name, program, constants, dtype.name, repeated)
     except Refused:
         return None
 
@@ -174,6 +208,7 @@ def sources() -> dict[str, str]:
         program, constants = trace_function(
             everything, 2, given, np.dtype("float32"), np.dtype(wide(name))
         )
-        text, _ = elementwise_source("everything", program, constants)
-        listed[name] = prelude(name) + text
+        for repeated in (frozenset[int](), frozenset({1})):
+            text, _ = elementwise_source("everything", program, constants, repeated)
+            listed[f"{name}, {len(repeated)} repeated"] = prelude(name) + text
     return listed

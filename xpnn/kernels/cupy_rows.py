@@ -8,6 +8,9 @@ from typing import Any
 from xpnn.kernels.cupy_launch import Source, contiguous, cupy, threads_for, wide
 
 __all__ = [
+    "log_softmax",
+    "log_softmax_accepts",
+    "log_softmax_vjp",
     "normalize",
     "normalize_accepts",
     "normalize_vjp",
@@ -61,6 +64,26 @@ def softmax_vjp(xp: Any, g: Array, needs: list[bool], y: Array, axis: int) -> tu
     dx = cupy().empty_like(y)
     rows, columns = _by_rows(y)
     _rows.launch("softmax_vjp", y.dtype, rows, threads_for(columns), g, y, dx, columns)
+    return (dx,)
+
+
+def log_softmax_accepts(x: Array, *, axis: int) -> bool:
+    return softmax_accepts(x, axis=axis)
+
+
+def log_softmax(xp: Any, x: Array, *, axis: int) -> Array:
+    x = contiguous(x)
+    y = cupy().empty_like(x)
+    rows, columns = _by_rows(x)
+    _rows.launch("log_softmax", x.dtype, rows, threads_for(columns), x, y, columns)
+    return y
+
+
+def log_softmax_vjp(xp: Any, g: Array, needs: list[bool], y: Array, axis: int) -> tuple[Array]:
+    g, y = contiguous(g), contiguous(y)
+    dx = cupy().empty_like(y)
+    rows, columns = _by_rows(y)
+    _rows.launch("log_softmax_vjp", y.dtype, rows, threads_for(columns), g, y, dx, columns)
     return (dx,)
 
 

@@ -12,18 +12,17 @@ on NumPy as on JAX, and the usual training loop allocates nothing large.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from xpnn import parallel
 from xpnn.backend import ArrayWrapper, on_device_of
 from xpnn.errors import GraphError
-from xpnn.optim import recording
 from xpnn.optim.clipping import CLIPS, beside, clip_together, clipped
 from xpnn.optim.config import number, resolve
 from xpnn.optim.hyperparameters import registry
 from xpnn.optim.parameters import check_gradient, check_tensor, listed, paired
+from xpnn.optim.recording import apply_kernel, count_step, refuse
 from xpnn.optim.saving import Saveable
 from xpnn.optim.slots import Slot, State, as_array
 from xpnn.optim.trial import Trial
@@ -241,7 +240,8 @@ class Optimizer(Saveable):
 
     def _update(self, params: Any, grads: Any, trial: Trial | None = None) -> None:
         """Update parameters, or on trial: not if the gradients turn out to be no numbers."""
-        recording.refuse(type(self).__name__)
+        if trial is not None:
+            refuse(self)
         self._settle()
         keys, params, grads = paired(type(self).__name__, params, grads)
         if self._loaded is not None:
@@ -280,8 +280,8 @@ class Optimizer(Saveable):
             factors = clip_together(alike, rules)
         for (group, _, _), (few, gs) in alike.items():
             with on_device_of(gs[0]):
-                self._apply(rules[group], factors.get(group), trial, few, gs)
-        self.steps += 1
+                self._apply(group, rules[group], factors.get(group), trial, few, gs)
+        count_step(self)
 
     def _meet(self, key: Any, param: Any) -> Slot:
         """Note a parameter that was not seen before; one without a gradient too, for the order."""
@@ -295,33 +295,26 @@ class Optimizer(Saveable):
         label, data = self._label(key), slot.param.data
         check_gradient(label, data, g)
         slot.settle(rules.state_names(), rules, label)
-        return slot.cast(g)
+        return slot.take(g)
 
     def _apply(
-        self, rules: Any, factor: Array, trial: Any, slots: list[Slot], grads: list[Array]
+        self,
+        group: Any,
+        rules: Any,
+        factor: Array,
+        trial: Trial | None,
+        slots: list[Slot],
+        grads: list[Array],
     ) -> None:
         if factor is not None:
-            factor = beside(grads[0], factor)
+            factor = beside(grads[0], factor, slots[0].work)
         near = factor, None if trial is None else trial.flag_beside(grads[0])
         if slots[0].kernel is not None:
-            self._apply_kernel(rules[0], rules[1], near, slots, grads)
+            apply_kernel(self, group, rules, near, slots, grads)
             return
+        refuse(self)
         for slot, g in zip(slots, grads, strict=True):
             self._apply_rule(rules[0], rules[1], near, slot, g)
-
-    def _apply_kernel(
-        self, rules: Any, lr: float, near: _Near, slots: list[Slot], grads: list[Array]
-    ) -> None:
-        for slot in slots:
-            slot.updates += 1
-        first, reuse = slots[0], [slot.owns_data() for slot in slots]
-        params, states = [s.param.data for s in slots], [s.state for s in slots]
-        rule = functools.partial(rules._whole_rule, lr, first.updates, near)
-        new = first.kernel(
-            rule, first.xp, params, grads, states, reuse, rules.scalar_state, self._workspace
-        )
-        for slot, data in zip(slots, new, strict=True):
-            slot.data = slot.param.data = data
 
     def _apply_rule(self, rules: Any, lr: float, near: _Near, slot: Slot, g: Array) -> None:
         slot.updates += 1

@@ -157,7 +157,7 @@ def clipped(rules: Any, grads: list[Array]) -> tuple[list[Array], Array]:
         return grads, None
     bound = getattr(rules, chosen[0])
     if chosen == ["clip_global_norm"]:
-        return grads, _global_factor(grads, bound)[0]
+        return grads, _global_factor(grads, bound, rules._workspace)[0]
     one = _by_value if chosen == ["clip_value"] else _by_norm
     return [one(g, bound) for g in grads], None
 
@@ -191,11 +191,11 @@ def clip_together(alike: Mapping[Any, tuple[Any, list[Array]]], rules: Any) -> d
     return factors
 
 
-def beside(g: Array, factor: Array) -> Array:
-    """Return a factor as a gradient can be multiplied with it: on its device, in its dtype."""
+def beside(g: Array, factor: Array, dtype: Any) -> Array:
+    """Return a factor as a gradient can be multiplied with it: on its device, in that dtype."""
     near = moved_to(g, factor)
     with backend.on_device_of(g):
-        return as_array(array_namespace(near).astype(near, g.dtype, copy=False))
+        return as_array(array_namespace(near).astype(near, dtype, copy=False))
 
 
 def _by_value(g: Array, bound: float) -> Array:
@@ -218,7 +218,7 @@ def _by_global_norm(grads: list[Array], bound: float) -> tuple[list[Array], Any]
     there = [g for g in grads if g is not None]
     if not there:
         return list(grads), 0.0
-    factor, norm = _global_factor(there, bound)
+    factor, norm = _global_factor(there, bound, {})
     new = []
     for g in grads:
         if g is not None:
@@ -229,13 +229,19 @@ def _by_global_norm(grads: list[Array], bound: float) -> tuple[list[Array], Any]
     return new, norm
 
 
-def _global_factor(grads: list[Array], bound: float) -> tuple[Array, Array]:
+def _global_factor(
+    grads: list[Array], bound: float, workspace: dict[Any, Any]
+) -> tuple[Array, Array]:
     """Return what gradients are to be multiplied with, and the norm that they have together."""
-    norms = []
+    first, norms = grads[0], []
+    native = getattr(kernels.load(array_namespace(first).__name__), "global_factor", None)
+    if native is not None and all(_is_beside(first, g) and g.dtype == first.dtype for g in grads):
+        with backend.on_device_of(first):
+            return native(grads, bound, _TINY, workspace)
     for g in grads:
         with backend.on_device_of(g):
             norms.append(_norm(array_namespace(g), g))
-    with backend.on_device_of(grads[0]):
+    with backend.on_device_of(first):
         norm = _joined(norms)
         return as_array(_factor(array_namespace(norm), norm, bound)), norm
 
@@ -252,9 +258,13 @@ def _joined(norms: list[Array]) -> Array:
 
 def moved_to(home: Array, x: Array) -> Array:
     """Return ``x`` on the device of ``home``, where it mostly is."""
-    if type(x) is type(home) and x.device == home.device:
+    if _is_beside(home, x):
         return x
     return backend.to_device(x, backend.device_of(home))
+
+
+def _is_beside(home: Array, x: Array) -> bool:
+    return type(x) is type(home) and x.device == home.device
 
 
 def _norm(xp: Any, g: Array) -> Array:

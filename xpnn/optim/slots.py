@@ -25,12 +25,13 @@ class Slot:
 
     __slots__ = (
         *("param", "data", "state", "updates", "group"),
-        *("cls", "device", "dtype", "kernel", "kind", "names", "shape", "work", "xp"),
+        *("cls", "device", "dtype", "kernel", "kind", "names", "shape", "taken", "work", "xp"),
     )
     xp: Any
     shape: Any
     dtype: Any  # of the parameter
     work: Any  # of the state and the arithmetic
+    taken: Any  # of gradients
     device: Any
     cls: Any
     kind: str  # equal, and the same object, for all that a kernel can update together
@@ -52,7 +53,7 @@ class Slot:
             data is self.data
             and type(g) is self.cls
             and g.shape == self.shape
-            and g.dtype == self.work
+            and g.dtype == self.taken
             and g.device == self.device
             and names == self.names
         )
@@ -80,9 +81,10 @@ class Slot:
             return
         self.xp = xp = backend.array_namespace(data)
         half = dtype.itemsize < 4
-        module = kernels.load(xp.__name__) if rules.elementwise and not half else None
+        module = kernels.load(xp.__name__) if rules.elementwise else None
         self.kernel = getattr(module, "elementwise_update", None)
-        self.kind = sys.intern(f"{xp.__name__} {data.device} {dtype}")
+        if half and not hasattr(self.kernel, "half_precision"):
+            self.kernel = None
         self.cls, self.device, self.shape, self.dtype = (
             type(data),
             data.device,
@@ -92,12 +94,27 @@ class Slot:
         self.work = backend.native_dtype(xp, "float32") if half else data.dtype
         self.state = {name: self._beside(data, name, rules) for name in names}
         self.names, self.data = names, data
+        self._expect(self.work)
+
+    def take(self, g: Array) -> Array:
+        """Return a gradient in a dtype in which it can be used; others like it will be taken."""
+        whole = self.kernel is not None and g.dtype == self.dtype
+        self._expect(self.dtype if whole else self.work)
+        return self.cast(g, self.taken)
+
+    def _expect(self, dtype: Any) -> None:
+        self.taken = dtype
+        dtypes = f"{as_dtype(self.dtype)} {as_dtype(dtype)}"
+        self.kind = sys.intern(f"{self.xp.__name__} {self.device} {dtypes}")
 
     def _beside(self, data: Array, name: str, rules: Any) -> Array:
         """Return the state array of a name on the device of ``data``: a copy, or a new one."""
         place, x = backend.device_of(data), self.state.get(name)
         shape = () if name in rules.scalar_state else self.shape
         start = rules.state_start(name) if x is None else 0.0
+        if name in rules.scalar_state and hasattr(self.kernel, "host_scalars"):
+            number = start if x is None else x
+            return backend.asarray(number, device="cpu", dtype=as_dtype(self.work).name)
         with place.library.scope(place.native):
             if start:
                 new = self.xp.full(shape, start, dtype=self.work, device=self.device)
@@ -116,10 +133,13 @@ class Slot:
             return self.xp.astype(x, dtype)
 
     def copied(self) -> State:
-        """Return a copy of the state."""
+        """Return a copy of the state, all of it beside the parameter."""
         copies = {}
         for name, x in self.state.items():
-            copies[name] = backend.asarray(x, copy=True)
+            x = backend.asarray(x, copy=True)
+            if self.data is not None and type(x) is not type(self.data):  # a number on the host
+                x = backend.asarray(x, device=backend.device_of(self.data))
+            copies[name] = x
         return copies
 
     def owns_data(self) -> bool:

@@ -62,7 +62,7 @@ def leaky_relu(xp: Any, x: Array, /, *, alpha: float) -> Array:
 leaky_relu.d(lambda xp, g, y, alpha: xp.where(y > 0, g, alpha * g))
 
 
-@primitive(broadcasts=True)
+@primitive(broadcasts=True, elementwise=True)
 def prelu(xp: Any, x: Array, alpha: Array, /) -> Array:
     """Leaky ReLU whose slope alpha is an array that broadcasts against x."""
     return xp.maximum(x, 0.0) + alpha * xp.minimum(x, 0.0)

@@ -111,8 +111,8 @@ class Primitive(Implementation):
     casts : bool
         Whether there are several arguments, so that a gradient may have to be cast back.
     elementwise : bool
-        Whether it is a function of the elements of one array, which its rule keeps, so that a
-        library may compute it part by part.
+        Whether it is a function of the elements of its arrays, so that a library may compute it
+        part by part, if it has one array and its rule keeps that, or as one kernel.
     differentiable : bool
         Whether there is a rule for any argument.
     """
@@ -184,14 +184,19 @@ class Primitive(Implementation):
         # send a call back to the standard version, for example for a dtype it was not written for.
         forward = getattr(module, self.name, None)
         if forward is None:
-            if self.elementwise and hasattr(module, "in_parts"):
+            one = len(self.arrays) == 1
+            if one and self.elementwise and hasattr(module, "in_parts"):
                 return self._in_parts(module, module.in_parts)
-            if len(self.arrays) == 1 and any(self.rules) and hasattr(module, "fused"):
+            if (one or self.elementwise) and any(self.rules) and hasattr(module, "fused"):
                 return self._fused(module.fused)
             return self
         overlay = Implementation(forward, residual=hasattr(forward, "residual"))
-        overlay.joint = Rule(getattr(module, self.name + "_vjp"), self.arrays, self.variadic)
         overlay.accepts = getattr(module, self.name + "_accepts", None)
+        vjp = getattr(module, self.name + "_vjp", None)
+        if vjp is None:  # a rule that calls primitives, which have kernels
+            overlay.rules, overlay.joint = self.rules, self.joint
+        else:
+            overlay.joint = Rule(vjp, self.arrays, self.variadic)
         return overlay
 
     def _in_parts(self, module: Any, divide: Callable[..., Any]) -> Implementation:
@@ -206,13 +211,16 @@ class Primitive(Implementation):
         return overlay
 
     def _fused(self, fuse: Callable[..., Any]) -> Implementation:
-        # The rule is given Tensors too, in a recorded backward pass: `fuse` sees to what it takes.
-        (rule,) = self.rules
+        # A rule is given Tensors too, in a recorded backward pass: `fuse` sees to what it takes.
         overlay = Implementation(fuse(self.name, self.forward))
-        function = rule.function  # type: ignore[union-attr]
-        new = Rule(function, self.arrays, self.variadic)
-        new.function = fuse(self.name + "_vjp", function)
-        overlay.rules = (new,)
+        rules = []
+        for i, (name, rule) in enumerate(zip(self.arrays, self.rules, strict=True)):
+            if rule is not None:
+                function = rule.function
+                rule = Rule(function, self.arrays, self.variadic, i)
+                rule.function = fuse(f"{self.name}_vjp_{name}", function)
+            rules.append(rule)
+        overlay.rules = tuple(rules)
         return overlay
 
     def __repr__(self) -> str:

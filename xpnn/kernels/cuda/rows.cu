@@ -22,6 +22,32 @@ extern "C" __global__ void softmax_vjp(const T* g, const T* y, T* dx, i64 column
     for (i64 j = threadIdx.x; j < columns; j += blockDim.x) dx[j] = T(A(y[j]) * (A(g[j]) - total));
 }
 
+// x - log(sum(exp(x))); a finite x has a finite result, and minus infinity stays what it is
+extern "C" __global__ void log_softmax(const T* x, T* y, i64 columns) {
+    const A lowest = sizeof(A) == 4 ? A(-3.4028234663852886e38) : A(-1.7976931348623157e308);
+    x += blockIdx.x * columns, y += blockIdx.x * columns;
+    A top = -INFINITY;
+    for (i64 j = threadIdx.x; j < columns; j += blockDim.x) top = Max::join(top, A(x[j]));
+    top = over_block<Max>(top);
+    A total = 0;
+    for (i64 j = threadIdx.x; j < columns; j += blockDim.x) total += exp(A(x[j]) - top);
+    total = log(over_block<Sum>(total));
+    for (i64 j = threadIdx.x; j < columns; j += blockDim.x) {
+        const A value = A(x[j]), shifted = value - top;
+        if (value == -INFINITY) y[j] = x[j];
+        else y[j] = T((shifted == -INFINITY ? lowest : shifted) - total);
+    }
+}
+
+// g - exp(y) sum(g)
+extern "C" __global__ void log_softmax_vjp(const T* g, const T* y, T* dx, i64 columns) {
+    g += blockIdx.x * columns, y += blockIdx.x * columns, dx += blockIdx.x * columns;
+    A total = 0;
+    for (i64 j = threadIdx.x; j < columns; j += blockDim.x) total += A(g[j]);
+    total = over_block<Sum>(total);
+    for (i64 j = threadIdx.x; j < columns; j += blockDim.x) dx[j] = T(A(g[j]) - exp(A(y[j])) * total);
+}
+
 // ---------------------------------------------------------------------- cross-entropy
 
 // log(sum(exp(x))) - ((1 - s) x[label] + s mean(x)); the logarithm is kept.
