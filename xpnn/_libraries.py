@@ -221,8 +221,10 @@ class _CuPy(Library):
 
     def follow(self, g: Any) -> None:
         for part in g if isinstance(g, tuple) else (g,):
-            raw = getattr(part, "data", part)  # of a Tensor, in a pass that is recorded
-            found: Any = part if isinstance(part, _cupy().ndarray) else raw
+            if isinstance(part, np.ndarray):  # of a pass on the host
+                return
+            # The other is that of a Tensor, in a pass that is recorded.
+            found = part if isinstance(part, _cupy().ndarray) else getattr(part, "data", None)
             if isinstance(found, _cupy().ndarray):
                 found.device.use()
                 return

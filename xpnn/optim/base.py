@@ -340,7 +340,9 @@ class Optimizer(Saveable):
         p, new = self.rule(xp, lr, step, p, g, state)
         if skip is None:
             return p, new
-        return xp.where(skip, old, p), {k: xp.where(skip, state[k], x) for k, x in new.items()}
+        arrays = new.keys() - {*self.scalar_state}  # numbers are put back with the counts
+        new |= {name: xp.where(skip, state[name], new[name]) for name in arrays}
+        return xp.where(skip, old, p), new
 
     def _label(self, key: Any) -> str:
         return f"{type(self).__name__}: params[{key!r}]"

@@ -44,8 +44,7 @@ class Saveable(Tuned):
         trial, self._trial = self._trial, None
         if trial is not None and trial.skipped():
             self.steps -= 1
-            for slot in trial.slots:
-                slot.updates -= 1
+            trial.take_back()
 
     def state_names(self) -> tuple[str, ...]:
         """Return the names of the arrays that are kept for each parameter."""

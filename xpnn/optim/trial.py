@@ -30,12 +30,15 @@ class Trial:
     def __init__(self, factor: Array, flag: Array = None) -> None:
         self.factor, self.flag = factor, flag
         self.slots: list[Slot] = []
+        self._numbers: list[tuple[Slot, dict[str, Array]]] = []
         self._skipped: bool | None = False if flag is None else None
 
     def begin(self, alike: Any, rules: Any, at_last: bool) -> dict[Any, Array]:
         """Note the parameters; multiply, or return factors by group to do so ``at_last``."""
-        for slots, grads in alike.values():
+        for (group, *_), (slots, grads) in alike.items():
             self.slots += slots
+            for name in rules[group][0].scalar_state:
+                self._numbers += [(slot, {name: slot.state[name]}) for slot in slots]
             if not at_last:
                 grads[:] = [self._times(g) for g in grads]
         return dict.fromkeys(rules, self.factor) if at_last else {}
@@ -48,6 +51,13 @@ class Trial:
     def flag_beside(self, g: Array) -> Array:
         """Return the flag on the device of a gradient; None if there is none."""
         return None if self.flag is None else moved_to(g, self.flag)
+
+    def take_back(self) -> None:
+        """Count the parameters' updates as before, and with them the states that are one number."""
+        for slot in self.slots:
+            slot.updates -= 1
+        for slot, numbers in self._numbers:
+            slot.state.update(numbers)
 
     def skipped(self) -> bool:
         """Return whether the update was not made: wait for it, if that is not known."""
