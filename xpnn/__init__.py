@@ -46,7 +46,7 @@ from xpnn.memory import free_memory, memory_stats
 from xpnn.parallel import get_num_threads, num_threads, set_num_threads
 from xpnn.precision import get_matmul_precision, matmul_precision, set_matmul_precision
 from xpnn.random import get_rng, set_rng, set_seed
-from xpnn.training import Model, Sequential, load, pretrain
+from xpnn.training import Model, Sequential, capture, load, pretrain
 
 __version__ = "0.1.0.dev0"
 
@@ -60,6 +60,7 @@ __all__ = [
     "autocast",
     "available_devices",
     "callbacks",
+    "capture",
     "check_grad",
     "checkpoint",
     "data",

@@ -9,7 +9,7 @@ Requirements this module meets:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
@@ -51,6 +51,7 @@ __all__ = [
     "native_dtype",
     "on_device_of",
     "on_host",
+    "on_its_way",
     "put",
     "refuse_elsewhere",
     "set_device",
@@ -240,6 +241,21 @@ def on_host(x: Any) -> bool:
     """Return whether the values of an array can be read without waiting for a device."""
     raw = unwrap(x)
     return find_library(raw).on_host(raw)
+
+
+def on_its_way(x: Any) -> Callable[[], Any]:
+    """Send an array or a Tensor to the host; the function that is returned waits for it.
+
+    What a device is told afterwards is not waited for.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> from xpnn.backend import on_its_way
+    >>> float(on_its_way(numpy.asarray(2.0))())
+    2.0
+    """
+    return find_library(raw := unwrap(x)).on_its_way(raw)
 
 
 def extent(x: Any) -> tuple[Any, Any]:

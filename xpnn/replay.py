@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-__all__ = ["Recording", "current", "recording"]
+__all__ = ["Recording", "called", "current", "recording"]
 
 Array = Any
 
@@ -35,8 +35,6 @@ class Recording:
         Whether the recording still holds: each returns a bool.
     states : dict
         Owner, name and first array of each attribute that was given another array.
-    layers : dict
-        The layers that were called, by their ids.
     """
 
     def __init__(self) -> None:
@@ -44,7 +42,6 @@ class Recording:
         self.undone: list[Callable[[], None]] = []
         self.guards: list[Callable[[], bool]] = []
         self.states: dict[tuple[int, str], tuple[Any, str, Array]] = {}
-        self.layers: dict[int, Any] = {}
         self._moves: dict[int, tuple[Any, Array]] = {}
 
     def replaces(self, owner: Any, name: str, before: Array) -> None:
@@ -80,6 +77,8 @@ class Recording:
         return array
 
 
+# Where the layers that are called are noted, by their ids; None where nobody wants to know.
+called: ContextVar[dict[int, Any] | None] = ContextVar("xpnn_layers_called", default=None)
 _recording: ContextVar[Recording | None] = ContextVar("xpnn_recording_of_a_step", default=None)
 
 

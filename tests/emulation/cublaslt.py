@@ -248,7 +248,8 @@ def _matmul(handle: int, operation: int, alpha: int, a: int, a_layout: int, b: i
             x, y = _rounded(x), _rounded(y)
         x = x.swapaxes(1, 2) if o[_TRANSA] else x
         y = y.swapaxes(1, 2) if o[_TRANSB] else y
-        product = wide(factor) * np.matmul(x, y)
+        with np.errstate(all="ignore"):
+            product = wide(factor) * np.matmul(x, y)
         if plus:
             product += wide(plus) * _matrices(c, shapes[2]).astype(wide)
         result = _matrices(d, shapes[3])

@@ -72,6 +72,13 @@ class _RawModule:
         return _RawKernel(self.code, name, self.options)
 
 
+class _Held:
+    """An address that a launch has copied, with its memory, but without the array."""
+
+    def __init__(self, x: Any) -> None:
+        self.data = x.data
+
+
 class _RawKernel:
     """``cupy.RawKernel``, which a captured stream notes."""
 
@@ -88,7 +95,7 @@ class _RawKernel:
                 # CuPy does not look: on a GPU the kernel would read foreign memory, or fail.
                 msg = f"{self.name} is launched on a device where one of its arrays does not lie."
                 raise simt.EmulationError(msg)
-        held = tuple(args)  # CUDA copies the arguments at the launch
+        held = tuple(_Held(x) if isinstance(x, arrays.ndarray) else x for x in args)
         arrays.launches.count += 1
         if (capture := streams.current_stream().captures) is not None:
             # What it reads, tables of addresses say, may not be there before the replay.

@@ -112,6 +112,23 @@ def test_gradients_must_be_used_up() -> None:
         f(array(4, 3))
 
 
+def test_what_is_in_force_around_a_step_leads_to_a_recording_of_its_own() -> None:
+    layer = layers.Dense(2, in_features=3)
+    f = capture(lambda x: layer(x), warmup=1)
+    x = array(4, 3)
+    for _ in range(3):
+        with xpnn.autocast("float16"):
+            assert f(x).dtype == "float16"
+            layer.weight.data *= 2  # in place, which a cast from outside would not see
+            np.testing.assert_allclose(
+                xpnn.to_numpy(f(x)), xpnn.to_numpy(layer(x)), rtol=1e-2, atol=1e-2
+            )
+        assert f(x).dtype == "float32"
+        with xpnn.no_grad():
+            f(x)
+    assert f.recordings == 3
+
+
 def test_on_the_host_a_step_is_called_as_it_is() -> None:
     f = capture(lambda x: x + 1)
     for _ in range(4):

@@ -115,8 +115,8 @@ class Layer(Parts):
                 with there:
                     return self(*inputs, **options)
         before = dict(vars(self)) if self._shapes is None else None
-        if (recording := replay.current()) is not None:
-            recording.layers[id(self)] = self
+        if (called := replay.called.get()) is not None:
+            called[id(self)] = self
         try:
             if before is not None:
                 self._build_for(inputs, options)

@@ -100,6 +100,7 @@ def _record(
     def holds() -> bool:
         mine = optimizer._slots
         same = all(mine.get(id(p)) is slot and slot.data is p.data for slot, p in arrays)
+        same = same and all(slot.owns_data() for slot in slots)  # or it is written unseen
         same = same and all(slot.state is state for slot, state in zip(slots, states, strict=True))
         together = len({slot.updates for slot in slots}) == 1
         return same and together and kernel.follows(rule(), states, scalars, workspace)

@@ -7,13 +7,19 @@ step has a hundred of them. A graph launches all of them at once.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import operator
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from xpnn import backend, kernels, random, replay
+from xpnn.autograd.casting import autocast, get_autocast_dtype, suspended
+from xpnn.autograd.tape import is_recording
 from xpnn.autograd.tensor import Tensor
 from xpnn.backend import unwrap
 from xpnn.errors import ConfigError, GraphError
+from xpnn.precision import get_matmul_precision
 
 __all__ = ["Captured", "capture"]
 
@@ -56,7 +62,7 @@ def capture(step: Callable[..., Any], *, warmup: int = 2) -> Captured:
     >>> import numpy as np, xpnn
     >>> model = xpnn.Sequential([xpnn.layers.Dense(3)])
     >>> optimizer = xpnn.optim.Adam(1e-3)
-    >>> @xpnn.training.capture
+    >>> @xpnn.capture
     ... def step(x, y):
     ...     loss = xpnn.losses.cross_entropy(model(x), y)
     ...     loss.backward()
@@ -84,6 +90,8 @@ class Captured:
         functools.update_wrapper(self, step)
         self._step, self._warmup = step, warmup
         self._calls: dict[Any, int] = {}
+        self._layers: dict[Any, list[Any]] = {}
+        self._own = _Own()
         self._replays: dict[Any, _Replay] = {}
         self.recordings = 0
 
@@ -94,15 +102,22 @@ class Captured:
         graphs = _graphs_of(arrays)
         if graphs is None:
             return self._step(*args, **options)
-        key = (tree, *map(_kind, leaves))
+        ways = str(get_autocast_dtype()), get_matmul_precision(), is_recording()
+        key = (tree, *ways, *map(_kind, leaves))
         done = self._calls.get(key, 0)
         if done < self._warmup:
             self._calls[key] = done + 1
-            return self._step(*args, **options)
+            with _calls_noted() as called:
+                result = self._step(*args, **options)
+            self._layers[key] = list(called.values())
+            return result
         found = self._replays.get(key)
         if found is None or not found.holds():
             self._replays.pop(key, None)
-            found = _Replay(graphs, self._step, leaves, (args, options))
+            layers = self._layers[key]
+            self._own.take(layers, graphs.address)
+            found = _Replay(graphs, self._step, leaves, (args, options), layers)
+            self._own.note(layers, graphs.address)
             self._replays[key] = found
             self.recordings += 1
         return found.run(arrays)
@@ -111,7 +126,9 @@ class Captured:
 class _Replay:
     """A recording, and what has to be done for each replay of it."""
 
-    def __init__(self, graphs: Any, step: Any, leaves: list[Any], call: Any) -> None:
+    def __init__(
+        self, graphs: Any, step: Any, leaves: list[Any], call: Any, layers: list[Any]
+    ) -> None:
         self._graph = graphs.Graph()
         places = [_like(x, _copied(unwrap(x))) if _is_array(x) else x for x in leaves]
         args, options = _rebuilt(call, places)
@@ -119,7 +136,7 @@ class _Replay:
         rng = random.get_rng()
         with replay.recording() as made:
             try:
-                result = self._graph.record(lambda: _recorded(step, args, options, made))
+                result = self._graph.record(lambda: _recorded(step, args, options, made, layers))
             finally:
                 for undo in made.undone:
                     undo()
@@ -127,10 +144,11 @@ class _Replay:
         self._result = result
         _flattened(result, self._outputs)
         self._renewals = made.renewals
-        self._guards = [
+        self._guards: list[Callable[[], bool]] = [
             lambda: random.get_rng() is rng,
             *made.guards,
-            *_unchanged(list(made.layers.values()), graphs.address),
+            *_unchanged(layers, graphs.address),
+            _Unseen([(owner, name) for owner, name, _ in made.states.values()]),
         ]
 
     def holds(self) -> bool:
@@ -147,6 +165,69 @@ class _Replay:
         return _rebuilt(self._result, copies)
 
 
+@contextmanager
+def _own_autocast() -> Iterator[None]:
+    """Be in an autocast block that is new, if in any: the casts of another are not recorded."""
+    low = get_autocast_dtype()
+    if low is None:
+        yield
+        return
+    with suspended(), autocast(low):
+        yield
+
+
+@contextmanager
+def _calls_noted() -> Iterator[dict[int, Any]]:
+    token = replay.called.set({})
+    try:
+        yield replay.called.get()  # type: ignore[misc]
+    finally:
+        replay.called.reset(token)
+
+
+class _Own:
+    """The arrays of layers that replays write into: each is copied once, for nobody to hold it."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, str], tuple[int, int]] = {}
+
+    def take(self, layers: list[Any], address: Callable[[Array], int]) -> None:
+        """Copy those that others may hold; where they lie otherwise is where recordings look."""
+        for owner, name in _places(layers):
+            at, holders = self._known.get((id(owner), name), (0, 0))
+            x = getattr(owner, name)
+            if address(x) != at or sys.getrefcount(x) - 1 > holders:  # one of them is x
+                object.__setattr__(owner, name, _copied(x))
+
+    def note(self, layers: list[Any], address: Callable[[Array], int]) -> None:
+        """Note how many hold each array when nobody else does."""
+        for owner, name in _places(layers):
+            at = address(getattr(owner, name))
+            self._known[id(owner), name] = at, sys.getrefcount(getattr(owner, name))
+
+
+def _places(layers: list[Any]) -> list[tuple[Any, str]]:
+    """Return owner and attribute of every array that belongs to layers."""
+    tensors = {id(p): p for layer in layers for p in layer.parameters()}
+    buffers = [(layer, name) for layer in layers for name in layer.buffers]
+    found = [(p, "data") for p in tensors.values()]
+    return found + [(layer, name) for layer, name in buffers if vars(layer).get(name) is not None]
+
+
+class _Unseen:
+    """Whether attributes that a replay writes into are still held by their owners alone."""
+
+    def __init__(self, places: list[tuple[Any, str]]) -> None:
+        self._places = places
+        self._before = self._holders()
+
+    def _holders(self) -> list[int]:
+        return [sys.getrefcount(vars(owner)[name]) for owner, name in self._places]
+
+    def __call__(self) -> bool:
+        return all(map(operator.le, self._holders(), self._before))
+
+
 def _graphs_of(arrays: list[Any]) -> Any:
     """Return the module that records what is told to the device of arrays, or None."""
     found = {id(xp): xp for xp in (backend.array_namespace(unwrap(x)) for x in arrays)}
@@ -156,9 +237,10 @@ def _graphs_of(arrays: list[Any]) -> Any:
     return module if hasattr(module, "Graph") else None
 
 
-def _recorded(step: Any, args: Any, options: Any, made: replay.Recording) -> Any:
+def _recorded(step: Any, args: Any, options: Any, made: replay.Recording, layers: list[Any]) -> Any:
     """Take a step, and leave new state where the next one looks for it."""
-    result = step(*args, **options)
+    with _own_autocast():
+        result = step(*args, **options)
     for owner, name, before in made.states.values():
         new = vars(owner)[name]
         if new is before:
@@ -168,19 +250,14 @@ def _recorded(step: Any, args: Any, options: Any, made: replay.Recording) -> Any
             raise GraphError(msg)
         before[...] = new
         vars(owner)[name] = before
-    _refuse_gradients(list(made.layers.values()))
+    _refuse_gradients(layers)
     return result
 
 
 def _unchanged(layers: list[Any], address: Callable[[Array], int]) -> list[Callable[[], bool]]:
     """Return guards: each layer in its mode, with its parameters and buffers where they are."""
     modes = [(layer, layer.training) for layer in layers]
-    tensors = {id(p): p for layer in layers for p in layer.parameters()}
-    places = [(p, "data", address(p.data)) for p in tensors.values()]
-    for layer in layers:
-        for name in layer.buffers:
-            if (x := vars(layer).get(name)) is not None:
-                places.append((layer, name, address(x)))
+    places = [(owner, name, address(getattr(owner, name))) for owner, name in _places(layers)]
     return [
         lambda: all(layer.training is mode for layer, mode in modes),
         lambda: all(address(getattr(owner, name)) == at for owner, name, at in places),

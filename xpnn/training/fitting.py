@@ -38,6 +38,7 @@ def prepared(
     class_weight: Any,
     accumulate: int,
     prefetch: int | None,
+    capture: bool,
     callbacks: Any,
     resume: Any,
     verbose: int,
@@ -55,6 +56,12 @@ def prepared(
     callbacks = listed("fit", callbacks)
     validation_split = number("fit", "validation_split", validation_split, below=1)
     flag("fit", "shuffle", shuffle)
+    if flag("fit", "capture", capture) and accumulate > 1:
+        msg = "fit: steps of several batches are not captured. Leave out 'accumulate' or 'capture'."
+        raise ConfigError(msg)
+    if capture and model.scaler is not None:
+        msg = "fit: steps of a scaled loss are not captured. Take mixed_bfloat16, or no 'capture'."
+        raise ConfigError(msg)
     if verbose not in (0, 1, 2):
         msg = f"fit: 'verbose' must be 0, 1 or 2, got {verbose!r}."
         raise ConfigError(msg)
@@ -104,6 +111,7 @@ def prepared(
     run = Run(
         model, source, epochs=epochs, epoch=initial_epoch, validation=validation,
         validate_every=validate_every, accumulate=accumulate, callbacks=[*callbacks, *shown],
+        capture=capture,
     )  # fmt: skip
     if resume is not None:
         run.resume(resume)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
+from xpnn.backend import on_its_way
 from xpnn.callbacks.stopping import snapshot
 from xpnn.errors import NonFiniteError
 
@@ -17,12 +19,12 @@ class Guard:
     """Stops a run whose loss is no number any more, and puts the last good state back.
 
     That is the weights and what the optimizers remember, whose moments are spoilt as well. The loss
-    is read two steps late: by then a GPU has computed it, and nobody waits.
+    is sent for at once and read two steps late: by then a GPU has computed it, and nobody waits.
     """
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self.waiting: list[tuple[int, int, Any]] = []
+        self.waiting: list[tuple[int, int, Callable[[], Any]]] = []
         self.good: tuple[int, Any] | None = None
         self.candidate: tuple[int, Any] | None = None
 
@@ -35,7 +37,7 @@ class Guard:
 
     def after(self, step: int, epoch: int, loss: Any) -> None:
         """Note a loss, and look at an older one."""
-        self.waiting.append((step, epoch, loss))
+        self.waiting.append((step, epoch, on_its_way(loss)))
         if len(self.waiting) > 2:
             self._look(*self.waiting.pop(0))
 
@@ -44,8 +46,8 @@ class Guard:
         while self.waiting:
             self._look(*self.waiting.pop(0))
 
-    def _look(self, step: int, epoch: int, loss: Any) -> None:
-        value = float(loss)
+    def _look(self, step: int, epoch: int, loss: Callable[[], Any]) -> None:
+        value = float(loss())
         if math.isfinite(value):
             if self.candidate is not None and self.candidate[0] == step:
                 self.good, self.candidate = self.candidate, None

@@ -113,7 +113,7 @@ def _steps(run: Run) -> Generator[tuple[dict[str, Any], Any], None, None]:
             run.batch += 1
             weight = _total(batch.weight)
             if run.accumulate == 1:
-                values = model.train_step(batch)
+                values = run.take_step(batch)
                 if not run.step:
                     model._check_reached()
                 run.means.add(values, batch.examples, weight)

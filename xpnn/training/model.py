@@ -75,6 +75,7 @@ class Model(Saveable, Trainable):
         class_weight: Any = None,
         accumulate: int = 1,
         prefetch: int | None = None,
+        capture: bool = False,
         callbacks: Sequence[Callback] = (),
         resume: str | os.PathLike[str] | None = None,
         verbose: int = 1,
@@ -119,6 +120,9 @@ class Model(Saveable, Trainable):
         prefetch : int, optional
             How many batches a thread prepares and moves ahead. By default 2 where the model is on
             another device than the host, else none.
+        capture : bool
+            Whether a step on an NVIDIA GPU is recorded once and then replayed as one launch, which
+            small networks gain most from; see :func:`xpnn.capture`. Elsewhere it changes nothing.
         callbacks : sequence of Callback
         resume : path, optional
             A folder in which a :class:`~xpnn.callbacks.Checkpoint` wrote, or one of its files: the
@@ -175,7 +179,7 @@ class Model(Saveable, Trainable):
             validation_data=validation_data, validation_steps=validation_steps,
             validate_every=validate_every, shuffle=shuffle, sample_weight=sample_weight,
             class_weight=class_weight, accumulate=accumulate, prefetch=prefetch,
-            callbacks=callbacks, resume=resume, verbose=verbose,
+            capture=capture, callbacks=callbacks, resume=resume, verbose=verbose,
         )  # fmt: skip
         self.history = run.history
         return train(run)

@@ -11,6 +11,7 @@ from xpnn.callbacks import Callback
 from xpnn.callbacks.base import as_path
 from xpnn.errors import ConfigError, NonFiniteError
 from xpnn.training import checkpoints
+from xpnn.training.capture import Captured
 from xpnn.training.guard import Guard
 from xpnn.training.history import History, Means
 from xpnn.training.sources import Source
@@ -37,6 +38,8 @@ class Run:
         Whether Ctrl-C was pressed.
     resumed : bool
         Whether it goes on from a checkpoint.
+    take_step : callable
+        The model's ``train_step``, captured if the run is to be.
     """
 
     def __init__(
@@ -49,9 +52,11 @@ class Run:
         validation: Source | None = None,
         validate_every: int | None = None,
         accumulate: int = 1,
+        capture: bool = False,
         callbacks: Sequence[Callback] = (),
     ) -> None:
         self.model = model
+        self.take_step = Captured(model.train_step) if capture else model.train_step
         self.source, self.validation, self.validate_every = source, validation, validate_every
         self.accumulate = accumulate
         self.callbacks = sorted(callbacks, key=lambda callback: callback.rank)
