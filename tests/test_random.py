@@ -26,6 +26,7 @@ from xpnn.random import Stream, context, get_rng, set_rng, set_seed
 from xpnn.random import stream as streams
 
 DEVICES = ["cpu", "strict:device1", "torch:cpu", "jax:cpu"]
+STRICT = "strict:device1"
 BIG_KEY = 2**127 + 2**64 + 12345
 SHAPES: list[Any] = [(), 0, (0, 3), 1, 7, (3, 5), (2, 3, 4, 5), [2, 2]]
 
@@ -413,7 +414,7 @@ def test_statistics_of_whole_numbers() -> None:
         (lambda s: s.normal(2, mean=math.nan), ConfigError, "finite mean"),
         (lambda s: s.uniform(2, dtype="int64"), DTypeError, "floating-point dtype, got int64"),
         (lambda s: s.normal(2, dtype="complex64"), DTypeError, "got complex64"),
-        (lambda s: s.normal(2, dtype="bfloat16"), DTypeError, "no dtype bfloat16"),
+        (lambda s: s.normal(2, dtype="bfloat16", device=STRICT), DTypeError, "no dtype bfloat16"),
         (lambda s: s.bernoulli(1.01, 2), ConfigError, r"p in \[0, 1\], got 1.01"),
         (lambda s: s.bernoulli(math.nan, 2), ConfigError, "got nan"),
         (lambda s: s.integers(3, 3, 2), ConfigError, "bounds low < high, got 3, 3"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import usable
 
 from gpu.twins import DTYPES, draw, on_cuda, same, values
 from xpnn.kernels import cupy_conv
@@ -109,6 +110,7 @@ def test_arrays_that_begin_between(case: str) -> None:
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("groups", [1, 2, 4])
 def test_transposed(stride: int, groups: int) -> None:
+    usable("cuda")
     rng = np.random.default_rng(1)
     options = {"stride": (stride, stride), "padding": ((1, 0), (1, 2)), "groups": groups}
     weight = draw(rng, 3, 2, 4 // groups, 4)

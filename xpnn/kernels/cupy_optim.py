@@ -361,7 +361,7 @@ def sources() -> dict[str, str]:
 
     listed = {}
     for dtype in DTYPES:
-        for gradient in {dtype, wide(dtype)}:
+        for gradient in sorted({dtype, wide(dtype)}):
             work = np.dtype(wide(dtype))
             program, constants, _ = trace(rule, ("m", "v"), {}, work)
             key = program, len(constants), frozenset({0}), dtype, gradient
