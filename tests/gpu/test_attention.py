@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gpu.twins import DTYPES, draw, on_cuda, same, values
-from xpnn.kernels import cupy_attention
+from xpnn.kernels import cupy_attention, cupy_launch
 from xpnn.primitives.attention import attention
 
 pytestmark = pytest.mark.gpu
@@ -124,9 +124,8 @@ def test_only_what_is_wanted(needs: int) -> None:
 
 
 def test_memory_grows_with_the_length_and_not_with_its_square() -> None:
-    import cupy
-
     q, k, v, g = on_cuda(heads(1, length=400, keys=400))
+    cupy = cupy_launch.cupy()
     options = {"scale": 0.5, "causal": True, "gain": 1.0, "block": 4000}
     needs = [True, True, True, False, False]
     pool, largest = cupy.cuda.MemoryPool(), 0

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import ml_dtypes  # noqa: F401
 import numpy as np
 import pytest
 from helpers import usable
 from optim_table import TABLE, create, every_optimizer
 
 import xpnn
-from gpu.twins import on_cuda
+from gpu.twins import DTYPES, on_cuda
 from xpnn import Tensor, optim
 from xpnn.errors import GraphError
 from xpnn.kernels import cupy_tables
@@ -80,7 +79,7 @@ def test_the_same_run_as_on_the_cpu(name: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "nadam", "lion", "clip-norm", "clip-global-norm"])
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", [d for d in DTYPES if d.endswith("16")])
 @pytest.mark.parametrize("gradient", ["own", "float32"])
 def test_half_precision_is_computed_in_float32(name: str, dtype: str, gradient: str) -> None:
     ours, theirs = both(dtype)
@@ -324,7 +323,7 @@ def test_pinned_memory_is_not_written_before_its_copy_is_made(
 # ---------------------------------------------------------------------------------- clipping
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_global_norm(dtype: str, counts: Any) -> None:
     grads = draws(dtype, 3)
     found, norm = optim.clip_by_global_norm([on_cuda(g) for g in grads], 0.5)
