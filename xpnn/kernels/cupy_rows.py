@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from xpnn.kernels.cupy_launch import Source, contiguous, cupy, threads_for, wide
+from xpnn.kernels.layouts import normalizes_rows
 
 __all__ = [
     "log_softmax",
@@ -151,17 +152,7 @@ def normalize_accepts(
     centered: bool,
 ) -> bool:
     """Whether the axes are the last ones, scale and shift of their lengths, all of one dtype."""
-    if not _is_real(x) or x.size == 0:
-        return False
-    last = x.ndim - len(axes)
-    if sorted(a % x.ndim for a in axes) != list(range(last, x.ndim)):
-        return False
-    lengths = x.shape[last:]
-    return all(
-        v is None or (v.dtype == x.dtype and v.shape[-len(axes) :] == lengths and v.size == n)
-        for n in [math.prod(lengths)]
-        for v in (scale, shift)
-    )
+    return _is_real(x) and normalizes_rows(x, (scale, shift), axes)
 
 
 def normalize(

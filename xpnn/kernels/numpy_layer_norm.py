@@ -12,6 +12,7 @@ import numpy as np
 
 from xpnn import parallel
 from xpnn.kernels.fast import sweep
+from xpnn.kernels.layouts import normalizes_rows
 from xpnn.kernels.numpy_memory import empty, scratch
 from xpnn.kernels.numpy_parts import parts
 
@@ -36,17 +37,7 @@ def normalize_accepts(
     centered: bool,
 ) -> bool:
     """Whether the axes are the last ones, scale and shift of their lengths, all of one dtype."""
-    if x.dtype.char not in "fd" or x.size == 0:
-        return False
-    last = x.ndim - len(axes)
-    if sorted(a % x.ndim for a in axes) != list(range(last, x.ndim)):
-        return False
-    lengths = x.shape[last:]
-    return all(
-        v is None or (v.dtype == x.dtype and v.shape[-len(axes) :] == lengths and v.size == n)
-        for n in [math.prod(lengths)]
-        for v in (scale, shift)
-    )
+    return x.dtype.char in "fd" and normalizes_rows(x, (scale, shift), axes)
 
 
 def normalize(
