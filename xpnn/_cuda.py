@@ -7,6 +7,7 @@ import importlib
 import importlib.metadata
 import re
 import traceback
+import weakref
 from typing import Any, NoReturn
 
 from xpnn.errors import OutOfMemoryError
@@ -19,6 +20,7 @@ __all__ = [
     "memory_stats",
     "out_of_memory",
     "packages",
+    "recordings",
     "retell",
     "trouble",
 ]
@@ -156,6 +158,9 @@ def device_facts(device: Any) -> dict[str, Any]:
 
 _SHORT = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY", "STATUS_ALLOC_FAILED")
 
+# What recordings compute in: each has a ``pool``, whose memory is theirs as long as they live.
+recordings: weakref.WeakSet[Any] = weakref.WeakSet()
+
 
 def out_of_memory(error: BaseException) -> OutOfMemoryError | None:
     """Return what is raised in the place of an error that says that a GPU has no memory left.
@@ -210,13 +215,14 @@ def _size(n: int) -> str:
 
 
 def memory_stats() -> dict[str, int]:
-    """Return the bytes of the current device: what CuPy's pool holds, and what there is."""
+    """Return the bytes of the current device: what pools hold, and what there is."""
     cupy = importlib.import_module("cupy")
     pool = cupy.get_default_memory_pool()
     free, total = cupy.cuda.Device().mem_info
     return {
         "held": int(pool.total_bytes()),
         "in_use": int(pool.used_bytes()),
+        "recordings": sum(int(room.pool.total_bytes()) for room in list(recordings)),
         "limit": int(pool.get_limit()),
         "free": int(free),
         "total": int(total),

@@ -26,8 +26,9 @@ def memory_stats(device: Any = None) -> dict[str, int]:
     dict of int
         ``held``: bytes that are kept, of them ``in_use`` by arrays. On the CPU, of large arrays
         only, also ``scratch`` for what kernels compute on the way, and ``requests`` for memory so
-        far, of them ``reused`` from what was there. On a GPU also ``limit`` of CuPy's pool, 0 if
-        there is none, and ``free`` and ``total`` of the device, which other processes use as well.
+        far, of them ``reused`` from what was there. On a GPU also ``recordings``, in which captured
+        steps compute and which stays theirs; ``limit`` of CuPy's pool, 0 if there is none; and
+        ``free`` and ``total`` of the device, which other processes use as well.
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 from helpers import usable
 
 import xpnn
+from xpnn import _cuda, layers, losses
 from xpnn import functional as F
-from xpnn import layers, losses
 from xpnn.errors import ConfigError, GraphError
 from xpnn.training import capture
 
@@ -43,6 +44,48 @@ def test_other_shapes_get_a_recording_of_their_own() -> None:
             x = array(2, n, seed=n)
             np.testing.assert_allclose(xpnn.to_numpy(f(x)), xpnn.to_numpy(F.softmax(x)), rtol=1e-6)
     assert f.recordings == 2
+
+
+def test_recordings_of_a_step_share_their_memory_and_let_it_go() -> None:
+    gc.collect()
+    before = xpnn.memory_stats()["recordings"]
+    pools = len(_cuda.recordings)
+    f = capture(lambda x: F.softmax(x * 2), warmup=1)
+    for _ in range(3):
+        for n in (3, 4):
+            f(array(2, n))
+    assert f.recordings == 2
+    assert len(_cuda.recordings) == pools + 1
+    assert xpnn.memory_stats()["recordings"] > before
+    xpnn.free_memory()
+    assert xpnn.memory_stats()["recordings"] > before  # graphs point to it
+    x = array(2, 3, seed=1)
+    np.testing.assert_allclose(xpnn.to_numpy(f(x)), xpnn.to_numpy(F.softmax(x * 2)), rtol=1e-6)
+    del f
+    gc.collect()
+    assert xpnn.memory_stats()["recordings"] == before
+
+
+def test_recordings_on_several_streams_wait_for_one_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import cupy
+
+    f = capture(lambda x: x @ xpnn.ops.matrix_transpose(x), warmup=1)
+    inputs = [array(n, 3) for n in (2, 4)]
+    expected = [xpnn.to_numpy(f(x)) for x in inputs]
+    stream, seen = cupy.cuda.Stream(non_blocking=True), []
+    wait = cupy.cuda.Stream.wait_event
+    monkeypatch.setattr(
+        cupy.cuda.Stream, "wait_event", lambda s, event: (seen.append(s.ptr), wait(s, event))[1]
+    )
+    for _ in range(2):
+        f(inputs[0])
+        with stream:
+            got = f(inputs[1])
+        stream.synchronize()
+        np.testing.assert_allclose(xpnn.to_numpy(got), expected[1], rtol=1e-6)
+    assert seen == [stream.ptr, cupy.cuda.Stream.null.ptr, stream.ptr]
 
 
 def test_random_numbers_are_those_of_their_turn() -> None:

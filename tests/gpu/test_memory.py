@@ -190,7 +190,7 @@ def test_predict_goes_on_after_it() -> None:
 
 def test_statistics_of_memory() -> None:
     before = xpnn.memory_stats("cuda")
-    assert set(before) == {"held", "in_use", "limit", "free", "total"}
+    assert set(before) == {"held", "in_use", "recordings", "limit", "free", "total"}
     x = ops.zeros((256, 1024))
     now = xpnn.memory_stats("cuda")
     assert now["in_use"] - before["in_use"] >= MIB

@@ -79,7 +79,7 @@ _MOST_WORKSPACE, _ALIGNMENTS = (
 )  # of factors, what is added, the result
 _PLAIN, _RELU, _BIAS = 1, 2, 4  # cublasLtEpilogue_t; the latter two add up
 
-_WORKSPACE = 32 << 20  # bytes; what NVIDIA recommends for its H100
+_WORKSPACE = 32 << 20  # bytes at most; what NVIDIA recommends for its H100
 _ALIGNED = 256  # bytes; what more than that does not matter
 _MOST_PLANS = 4096
 
@@ -224,15 +224,16 @@ class _Plan:
         place = ctypes.c_uint64(bias.data.ptr)
         _set("MatmulDesc", self.operation, _BIAS_POINTER, place, (bias,))
 
-    def run(self, device: int, a: Array, b: Array, out: Array, scale: float, plus: float) -> int:
-        stream = cupy().cuda.get_current_stream().ptr
-        space = _workspace(device, stream).data.ptr if self.workspace else None
+    def run(self, a: Array, b: Array, out: Array, scale: float, plus: float) -> int:
+        # Memory that is let go after the launch: who is given it next comes later in the stream.
+        space = cupy().empty(self.workspace, "uint8") if self.workspace else None
         first, second, result = self.layouts
         status: int = _library().cublasLtMatmul(
             self.handle, self.operation,
             ctypes.byref(self.scalar(scale)), b.data.ptr, first, a.data.ptr, second,
             ctypes.byref(self.scalar(plus)), out.data.ptr, result, out.data.ptr, result,
-            self.algorithm, space, self.workspace, stream,
+            self.algorithm, None if space is None else space.data.ptr, self.workspace,
+            cupy().cuda.get_current_stream().ptr,
         )  # fmt: skip
         return status
 
@@ -249,16 +250,7 @@ def _alignment(x: Array | None) -> int:
 
 plans: dict[Any, _Plan] = {}
 _handles: dict[int, Any] = {}
-_workspaces: dict[tuple[int, int], Array] = {}
 _lock = threading.Lock()
-
-
-def _workspace(device: int, stream: int) -> Array:
-    # One a stream, in whose order it is used. It stays: graphs that were captured point to it.
-    found = _workspaces.get((device, stream))
-    if found is None:
-        found = _workspaces[device, stream] = cupy().empty(_WORKSPACE, "uint8")
-    return found
 
 
 def _planned(device: int, a: Array, b: Array, out: Array, epilogue: int, bias: Any) -> _Plan:
@@ -326,11 +318,11 @@ def multiply(
             with _lock:  # the bias belongs to the plan
                 if bias is not None:
                     plan.add(bias)
-                status = plan.run(device, a, b, out, scale, plus)
+                status = plan.run(a, b, out, scale, plus)
             plan.found = status != _NOT_SUPPORTED
             if plan.found:
                 _check(status, "cublasLtMatmul", (a, b))
                 return True
     plan = _planned(device, a, b, out, _PLAIN, None)
-    _check(plan.run(device, a, b, out, scale, plus), "cublasLtMatmul", (a, b))
+    _check(plan.run(a, b, out, scale, plus), "cublasLtMatmul", (a, b))
     return not epilogue

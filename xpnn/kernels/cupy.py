@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xpnn._cuda import free_memory, memory_stats
 from xpnn.kernels.cupy_attention import attention, attention_accepts, attention_vjp
-from xpnn.kernels.cupy_capture import Graph, address
+from xpnn.kernels.cupy_capture import Graph, Room, address
 from xpnn.kernels.cupy_conv import (
     conv2d,
     conv2d_accepts,
@@ -83,6 +83,7 @@ from xpnn.kernels.cupy_upload import Upload
 
 __all__ = [
     "Graph",
+    "Room",
     "Upload",
     "address",
     "alpha_dropout",

@@ -2,28 +2,58 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
+from xpnn import _cuda
 from xpnn.errors import GraphError
 from xpnn.kernels.cupy_launch import cupy
 
-__all__ = ["Graph", "address"]
+__all__ = ["Graph", "Room", "address"]
 
 Array = Any
 _INSIDE = ("array_api_compat", "cupy", "cupy_backends", "emulation", "xpnn")
 
 
-class Graph:
-    """A CUDA graph and the memory it computes in.
+class Room:
+    """The memory that recordings of one step compute in, of which one runs at a time.
 
     What a recorded step allocates comes from a pool of its own, so that nobody else is given that
-    memory between two replays.
+    memory between two replays. Recordings share it: what one of them needs on the way, another may
+    write over. So a replay on another stream than that of the last one waits for that.
     """
 
     def __init__(self) -> None:
-        self._pool = cupy().cuda.MemoryPool()
-        self._stream = cupy().cuda.Stream(non_blocking=True)
+        self.pool = cupy().cuda.MemoryPool()
+        self._streams: dict[int, Any] = {}
+        self._last: dict[int, Any] = {}
+        self._lock = threading.Lock()
+        _cuda.recordings.add(self)
+
+    def stream(self) -> Any:
+        """Return the stream on which recordings of the current device are made."""
+        device = cupy().cuda.runtime.getDevice()
+        if device not in self._streams:
+            self._streams[device] = cupy().cuda.Stream(non_blocking=True)
+        return self._streams[device]
+
+    def launch(self, graph: Any) -> None:
+        """Replay a graph on the current stream, after the last replay."""
+        device, stream = cupy().cuda.runtime.getDevice(), cupy().cuda.get_current_stream()
+        with self._lock:
+            last = self._last.get(device)
+            if last is not None and last.ptr != stream.ptr:
+                stream.wait_event(last.record())
+            self._last[device] = stream
+            graph.launch(stream=stream)
+
+
+class Graph:
+    """A CUDA graph, which computes in a room."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
         self._graph: Any = None
 
     def record(self, step: Callable[[], Any]) -> Any:
@@ -38,14 +68,15 @@ class Graph:
         cuda = cupy().cuda
         cuda.get_current_stream().synchronize()
         failed: BaseException | None = None
-        with cuda.using_allocator(self._pool.malloc), self._stream:
-            self._stream.begin_capture()
+        stream = self._room.stream()
+        with cuda.using_allocator(self._room.pool.malloc), stream:
+            stream.begin_capture()
             try:
                 result = step()
             except BaseException as error:
                 failed = error
             try:
-                self._graph = self._stream.end_capture()
+                self._graph = stream.end_capture()
             except Exception as error:
                 failed = failed or error
         if failed is None:
@@ -56,7 +87,7 @@ class Graph:
 
     def launch(self) -> None:
         """Replay the recording on the current stream."""
-        self._graph.launch(stream=cupy().cuda.get_current_stream())
+        self._room.launch(self._graph)
 
 
 def address(x: Array) -> int:

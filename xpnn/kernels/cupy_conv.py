@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from xpnn.kernels import cudnn
@@ -69,61 +70,8 @@ def conv2d(
     padding: Pairs,
     dilation: Pair,
     groups: int,
+    relu: bool = False,
 ) -> Array:
-    return _convolve(x, weight, bias, stride, padding, dilation, groups)
-
-
-def conv2d_relu(
-    xp: Any,
-    x: Array,
-    weight: Array,
-    bias: Array | None,
-    *,
-    stride: Pair,
-    padding: Pairs,
-    dilation: Pair,
-    groups: int,
-) -> Array:
-    return _convolve(x, weight, bias, stride, padding, dilation, groups, relu=True)
-
-
-def conv2d_vjp(
-    xp: Any,
-    g: Array,
-    needs: list[bool],
-    x: Array,
-    weight: Array,
-    stride: Pair,
-    padding: Pairs,
-    dilation: Pair,
-    groups: int,
-) -> tuple[Array | None, Array | None, Array | None]:
-    g = contiguous(g.astype(x.dtype, copy=False))
-    dx, dw = _gradients(g, needs, x, weight, stride, padding, dilation, groups)
-    return dx, dw, column_sums(_rows(g)) if needs[2] else None
-
-
-def conv2d_relu_vjp(
-    xp: Any,
-    g: Array,
-    needs: list[bool],
-    y: Array,
-    x: Array,
-    weight: Array,
-    stride: Pair,
-    padding: Pairs,
-    dilation: Pair,
-    groups: int,
-) -> tuple[Array | None, Array | None, Array | None]:
-    d, db = relu_gradient(_rows(g.astype(x.dtype, copy=False)), _rows(y), needs[2])
-    dx, dw = _gradients(d.reshape(g.shape), needs, x, weight, stride, padding, dilation, groups)
-    return dx, dw, db
-
-
-def _convolve(
-    x: Array, weight: Array, bias: Array | None, stride: Pair, padding: Pairs, dilation: Pair,
-    groups: int, relu: bool = False,
-) -> Array:  # fmt: skip
     x, weight = contiguous(x), contiguous(weight)
     window = Window.over(x, weight.shape[:2], stride, padding, dilation)
     y = cupy().empty((x.shape[0], *window.outputs, weight.shape[3]), x.dtype)
@@ -146,20 +94,31 @@ def _convolve(
     return y
 
 
-def _gradients(
-    g: Array, needs: list[bool], x: Array, weight: Array, stride: Pair, padding: Pairs,
-    dilation: Pair, groups: int,
-) -> tuple[Array | None, Array | None]:  # fmt: skip
-    x, weight = contiguous(x), contiguous(weight)
+conv2d_relu = partial(conv2d, relu=True)
+
+
+def conv2d_vjp(
+    xp: Any,
+    g: Array,
+    needs: list[bool],
+    x: Array,
+    weight: Array,
+    stride: Pair,
+    padding: Pairs,
+    dilation: Pair,
+    groups: int,
+) -> tuple[Array | None, Array | None, Array | None]:
+    g, x, weight = contiguous(g.astype(x.dtype, copy=False)), contiguous(x), contiguous(weight)
     window = Window.over(x, weight.shape[:2], stride, padding, dilation)
     dx = cupy().empty_like(x) if needs[0] else None
     dw = None
+    db = column_sums(_rows(g)) if needs[2] else None
     if groups > 1 and weight.shape[2] == 1:
         if needs[0]:
             depthwise_dx(g, weight, dx, window)
         if needs[1]:
             dw = depthwise_dw(g, x, window).reshape(weight.shape)
-        return dx, dw
+        return dx, dw, db
     other = not _is_product(window, groups)
     if needs[0] and not (other and cudnn.input_gradient(g, weight, dx, window)):
         _input_gradient(g, weight, dx, window, groups)
@@ -167,7 +126,25 @@ def _gradients(
         dw = cudnn.weight_gradient(g, x, weight.shape, window) if other else None
         if dw is None:
             dw = _weight_gradient(g, x, weight, window, groups)
-    return dx, dw
+    return dx, dw, db
+
+
+def conv2d_relu_vjp(
+    xp: Any,
+    g: Array,
+    needs: list[bool],
+    y: Array,
+    x: Array,
+    weight: Array,
+    stride: Pair,
+    padding: Pairs,
+    dilation: Pair,
+    groups: int,
+) -> tuple[Array | None, Array | None, Array | None]:
+    d, db = relu_gradient(_rows(g.astype(x.dtype, copy=False)), _rows(y), needs[2])
+    needs, d = [*needs[:2], False], d.reshape(g.shape)
+    dx, dw, _ = conv2d_vjp(xp, d, needs, x, weight, stride, padding, dilation, groups)
+    return dx, dw, db
 
 
 def _is_product(window: Window, groups: int) -> bool:

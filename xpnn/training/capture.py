@@ -93,6 +93,7 @@ class Captured:
         self._layers: dict[Any, list[Any]] = {}
         self._own = _Own()
         self._replays: dict[Any, _Replay] = {}
+        self._room: Any = None
         self.recordings = 0
 
     def __call__(self, *args: Any, **options: Any) -> Any:
@@ -116,7 +117,9 @@ class Captured:
             self._replays.pop(key, None)
             layers = self._layers[key]
             self._own.take(layers, graphs.address)
-            found = _Replay(graphs, self._step, leaves, (args, options), layers)
+            self._room = self._room or graphs.Room()
+            graph = graphs.Graph(self._room)
+            found = _Replay(graphs, graph, self._step, leaves, (args, options), layers)
             self._own.note(layers, graphs.address)
             self._replays[key] = found
             self.recordings += 1
@@ -127,9 +130,9 @@ class _Replay:
     """A recording, and what has to be done for each replay of it."""
 
     def __init__(
-        self, graphs: Any, step: Any, leaves: list[Any], call: Any, layers: list[Any]
+        self, graphs: Any, graph: Any, step: Any, leaves: list[Any], call: Any, layers: list[Any]
     ) -> None:
-        self._graph = graphs.Graph()
+        self._graph = graph
         places = [_like(x, _copied(unwrap(x))) if _is_array(x) else x for x in leaves]
         args, options = _rebuilt(call, places)
         self._inputs = [unwrap(x) for x in places if _is_array(x)]
