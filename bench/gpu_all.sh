@@ -1,24 +1,44 @@
 #!/bin/bash
-# Everything that needs a GPU, in less than ten minutes: tests, parity, bench. What fails does not
-# keep the rest from running. Results go to bench/results, or to the folder that is given.
+# Everything that needs a GPU, in less than ten minutes: whether it works at all, tests, parity,
+# bench. What fails or hangs does not keep the rest from running, as each part has its own time; the
+# tests are given SIGINT when theirs is up, on which pytest still says what failed. Results go to
+# bench/results, or to the folder that is given.
 #
 #     bash bench/gpu_all.sh [FOLDER]
 cd "$(dirname "$0")/.." || exit 2
 out=${1:-bench/results}
-mkdir -p "$out"
-python=${PYTHON:-python}
-export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
+mkdir -p "$out" || exit 2
+python=${PYTHON:-$(command -v python || command -v python3)}
+export PYTHONPATH="$PWD:$PWD/bench${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONUNBUFFERED=1 PYTHONFAULTHANDLER=1
+export XLA_PYTHON_CLIENT_PREALLOCATE=false                  # others need the card's memory too
+export USER=${USER:-bench}                                  # which torch.compile asks for
+[ -w "${HOME:-/}" ] || export CUPY_CACHE_DIR=$(mktemp -d)   # compiled kernels are kept in $HOME
 failed=0
 
-"$python" -m xpnn devices | tee "$out/gpu_devices.txt"
+part() {  # NAME SECONDS SIGNAL COMMAND...: run a command for so long at most; note its failure
+    local name=$1 seconds=$2 signal=$3 begun=$SECONDS status
+    shift 3
+    echo "== $name"
+    timeout --signal="$signal" --kill-after=10 "$seconds" "$@"
+    status=$?
+    [ $status = 0 ] || failed=1
+    echo "== $name: exit status $status after $((SECONDS - begun)) s"
+    return $status
+}
 
-echo "== tests"
-timeout 200 "$python" -m pytest -q -p no:cacheprovider -m gpu tests > "$out/gpu_tests.txt" 2>&1 || failed=1
-tail -n 15 "$out/gpu_tests.txt"
+part smoke 90 TERM "$python" bench/gpu_smoke.py > "$out/gpu_smoke.txt" 2>&1
+cat "$out/gpu_smoke.txt"
+grep -q '^no GPU: ' "$out/gpu_smoke.txt" && exit 1
 
-echo "== parity"
-timeout 90 "$python" bench/gpu_parity.py --json "$out/gpu_parity.json" || failed=1
+many=()
+"$python" -c 'import xdist' 2> /dev/null && many=(-n 4)
+part tests 150 INT env JAX_PLATFORMS=cpu OPENBLAS_NUM_THREADS=2 "$python" -m pytest -q \
+    -p no:cacheprovider -m gpu -o faulthandler_timeout=45 --durations=10 "${many[@]}" tests \
+    > "$out/gpu_tests.txt" 2>&1
+tail -n 40 "$out/gpu_tests.txt"
 
-echo "== bench"
-timeout 290 "$python" bench/gpu.py --minutes 4 --out "$out" || failed=1
+part parity 50 TERM "$python" bench/gpu_parity.py --json "$out/gpu_parity.json"
+
+part bench 275 TERM "$python" bench/gpu.py --check --minutes 4.4 --out "$out"
 exit $failed

@@ -27,13 +27,17 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "mlp": {"batch": 6, "sizes": (5, 8, 7, 3)},
     "lenet5": {"batch": 3, "side": 16, "filters": (2, 3)},
     "conv_stack": {"batch": 3, "side": 8, "channels": (4, 4, 6)},
+    "resnet": {"batch": 3, "side": 6, "channels": (4, 6), "blocks": 2},
+    "dense": {"batch": 5, "inputs": 7, "outputs": 4},
     "conv3x3": {"batch": 2, "side": 5, "channels": 4},
     "rnn": {"batch": 2, "length": 4, "inputs": 3, "hidden": 5},
     "gru": {"batch": 2, "length": 4, "inputs": 3, "hidden": 5},
     "lstm": {"batch": 2, "length": 4, "inputs": 3, "hidden": 5},
     "transformer": {"batch": 2, "length": 5, "features": 8, "heads": 2, "hidden": 12},
+    "gpt": {"batch": 2, "length": 5, "features": 8, "heads": 2, "hidden": 12},
     "embedding": {"rows": 11, "width": 4, "ids": 6},
 }
+KERNELS = ("batch_norm_relu", "cross_entropy", "dropout", "gelu", "layer_norm", "softmax")
 LIBRARIES = [
     *((library, network) for library in ("torch", "jax") for network in NETWORKS),
     *(("thinc", "mlp"), ("autograd", "mlp"), ("autograd", "lstm")),
@@ -126,6 +130,36 @@ def test_networks_compute_the_same(library: str, network: str) -> None:
     theirs = [host(a, library, network) for a in flat(results(library, network))]
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("network", ["mlp", "dense", "gpt", "resnet"])
+def test_networks_compute_the_same_in_16_bits(network: str) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("ml_dtypes")
+    step = importlib.import_module("networks").step
+    ours, theirs = (step(name, network, NETWORKS[network], low="bfloat16") for name in LOW)
+    outputs = list(zip(flat([ours()]), flat([theirs()]), strict=True))
+    assert str(outputs[0][0].dtype) == str(outputs[0][1].dtype).removeprefix("torch.")
+    for a, b in outputs:
+        expected = b.detach().to(torch.float32).numpy()
+        found = np.asarray(xpnn.to_numpy(a), "float32")
+        np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
+
+
+LOW = ("xpnn", "torch")  # JAX casts nothing by itself
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("kernel", sorted({*KERNELS} - {"dropout"}))
+def test_kernels_of_the_gpu_bench_compute_the_same(kernel: str) -> None:
+    pytest.importorskip("torch")
+    gpu_kernels = importlib.import_module("gpu_kernels")
+    given = gpu_kernels.problem(6, 5)
+    with xpnn.device("cpu"):
+        ours = gpu_kernels.in_xpnn(kernel, given)()
+    for a, b in zip(ours, gpu_kernels.in_torch(kernel, given)(), strict=True):
+        np.testing.assert_allclose(xpnn.to_numpy(a), b.detach(), rtol=1e-4, atol=1e-5)
 
 
 def flat(steps: list[Any]) -> list[Any]:

@@ -39,6 +39,9 @@ PEERS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     "gru": ADAM | JAX | PRODUCTS,
     "lstm": ADAM | JAX | AUTOGRAD | PRODUCTS,
     "transformer": ADAM | COMPILED | JAX | PRODUCTS,
+    "resnet": ADAM | LAST | COMPILED | JAX | PRODUCTS,
+    "gpt": ADAM | COMPILED | JAX | PRODUCTS,
+    "dense": COMPILED | JAX | PRODUCTS,
     "embedding": ADAM | COMPILED | JAX | BYTES,
 }
 

@@ -16,8 +16,8 @@ import numpy as np
 from networks.problems import Problem
 
 __all__ = [
-    *("conv3x3", "conv_stack", "copies", "embedding", "gru", "lenet5", "lstm", "mlp", "rnn"),
-    *("transformer",),
+    *("conv3x3", "conv_stack", "copies", "dense", "embedding", "gpt", "gru", "lenet5", "lstm"),
+    *("mlp", "resnet", "rnn", "transformer"),
 ]
 
 Shape = tuple[int, ...]
@@ -85,6 +85,23 @@ def conv_stack(problem: Problem) -> Any:
     return _products(convs + _dense(n, w[9:]))
 
 
+def resnet(problem: Problem) -> Any:
+    """Prepare the products of the residual network."""
+    (n, side, *_), *w = problem.x.shape, *problem.weights
+    places = n * side**2
+    products = [_conv(places, w[0], first=True)]
+    for kernel in [a for a in w[1:] if a.ndim == 4]:
+        if kernel.shape[0] == 3 and kernel.shape[2] != kernel.shape[3]:
+            places //= 4
+        products.append(_conv(places, kernel))
+    return _products(products + _dense(n, w[-2:]))
+
+
+def dense(problem: Problem) -> Any:
+    """Prepare the products of an affine map."""
+    return _products(_dense(problem.x.shape[0], problem.weights))
+
+
 def conv3x3(problem: Problem) -> Any:
     """Prepare the products of a convolution."""
     n, side, *_ = problem.x.shape
@@ -121,6 +138,9 @@ def transformer(problem: Problem) -> Any:
     mixed = Product((n, heads, length, length), (n, heads, length, size))
     dense = _dense(n * length, w[:12])
     return _products([*dense[:3], scores, mixed, *dense[3:]])
+
+
+gpt = transformer  # of the scores above the diagonal it needs none, which a product cannot leave
 
 
 def copies(read: int, written: int) -> Any:

@@ -14,8 +14,8 @@ from jax import lax
 from networks.problems import Problem
 
 __all__ = [
-    *("conv3x3", "conv_stack", "embedding", "gru", "lenet5", "lenet5_logits", "lstm", "mlp"),
-    *("mlp_logits", "rnn", "transformer"),
+    *("conv3x3", "conv_stack", "dense", "embedding", "gpt", "gru", "lenet5", "lenet5_logits"),
+    *("lstm", "mlp", "mlp_logits", "resnet", "rnn", "transformer"),
 ]
 
 
@@ -79,9 +79,9 @@ def mlp_logits(w: Any, x: Any) -> Any:
     return x @ w[-2] + w[-1]
 
 
-def _conv(x: Any, kernel: Any, padding: Any) -> Any:
-    dimensions = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=dimensions)
+def _conv(x: Any, kernel: Any, padding: Any, stride: int = 1) -> Any:
+    dimensions, strides = ("NHWC", "HWIO", "NHWC"), (stride, stride)
+    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=dimensions)
 
 
 def _pool(x: Any) -> Any:
@@ -98,11 +98,30 @@ def lenet5_logits(w: Any, x: Any) -> Any:
 def _conv_stack_logits(w: Any, x: Any) -> Any:
     for i in range(3):
         kernel, scale, shift = w[3 * i : 3 * i + 3]
-        x = _conv(x, kernel, "SAME")
-        mean, var = jnp.mean(x, (0, 1, 2)), jnp.var(x, (0, 1, 2))
-        x = jax.nn.relu((x - mean) * lax.rsqrt(var + 1e-5) * scale + shift)
+        x = jax.nn.relu(_batch_norm(_conv(x, kernel, "SAME"), scale, shift))
         x = _pool(x) if i else x
     return mlp_logits(w[9:], x.reshape(x.shape[0], -1))
+
+
+def _batch_norm(x: Any, scale: Any, shift: Any) -> Any:
+    mean, var = jnp.mean(x, (0, 1, 2)), jnp.var(x, (0, 1, 2))
+    return (x - mean) * lax.rsqrt(var + 1e-5) * scale + shift
+
+
+def _resnet_logits(w: Any, x: Any) -> Any:
+    def normalized(x: Any, at: int, stride: int = 1) -> Any:
+        around = (w[at].shape[0] - 1) // 2  # a stride of "SAME" would begin elsewhere
+        return _batch_norm(_conv(x, w[at], [(around, around)] * 2, stride), w[at + 1], w[at + 2])
+
+    x, at = jax.nn.relu(normalized(x, 0)), 3
+    while at < len(w) - 2:
+        n_in, n_out = w[at].shape[2:]
+        stride = 1 if n_in == n_out else 2
+        y = normalized(jax.nn.relu(normalized(x, at, stride)), at + 3)
+        if n_in != n_out:
+            x = normalized(x, at + 6, stride)
+        x, at = jax.nn.relu(x + y), at + (6 if n_in == n_out else 9)
+    return mlp_logits(w[-2:], jnp.mean(x, (1, 2)))
 
 
 def _scan(cell: Any, w: Any, x: Any) -> Any:
@@ -144,14 +163,24 @@ def _norm(x: Any, scale: Any, shift: Any) -> Any:
     return (x - mean) * lax.rsqrt(var + 1e-5) * scale + shift
 
 
-def _encoder(heads: int, w: Any, x: Any) -> Any:
+def _attention(heads: int, w: Any, x: Any, causal: bool) -> Any:
     q, k, v = (
         (x @ w[i] + w[i + 1]).reshape(*x.shape[:2], heads, x.shape[2] // heads) for i in (0, 2, 4)
     )
-    y = jax.nn.dot_product_attention(q, k, v).reshape(x.shape)
-    x = _norm(x + y @ w[6] + w[7], w[12], w[13])
+    y = jax.nn.dot_product_attention(q, k, v, is_causal=causal).reshape(x.shape)
+    return y @ w[6] + w[7]
+
+
+def _encoder(heads: int, w: Any, x: Any) -> Any:
+    x = _norm(x + _attention(heads, w, x, causal=False), w[12], w[13])
     y = jax.nn.relu(x @ w[8] + w[9]) @ w[10] + w[11]
     return _norm(x + y, w[14], w[15])
+
+
+def _gpt(heads: int, w: Any, x: Any) -> Any:
+    x = x + _attention(heads, w, _norm(x, w[12], w[13]), causal=True)
+    y = jax.nn.gelu(_norm(x, w[14], w[15]) @ w[8] + w[9], approximate=False)
+    return x + y @ w[10] + w[11]
 
 
 def mlp(problem: Problem) -> Any:
@@ -167,6 +196,16 @@ def lenet5(problem: Problem) -> Any:
 def conv_stack(problem: Problem) -> Any:
     """Prepare a step of the convolutions with normalization."""
     return _classifier(_conv_stack_logits, problem)
+
+
+def resnet(problem: Problem) -> Any:
+    """Prepare a step of the residual network."""
+    return _classifier(_resnet_logits, problem)
+
+
+def dense(problem: Problem) -> Any:
+    """Prepare forward and backward of an affine map."""
+    return _layer(lambda w, x: x @ w[0] + w[1], problem, update=False)
 
 
 def conv3x3(problem: Problem) -> Any:
@@ -192,6 +231,11 @@ def lstm(problem: Problem) -> Any:
 def transformer(problem: Problem) -> Any:
     """Prepare a step of an encoder layer."""
     return _layer(lambda w, x: _encoder(problem.heads, w, x), problem)
+
+
+def gpt(problem: Problem) -> Any:
+    """Prepare a step of a block of a language model."""
+    return _layer(lambda w, x: _gpt(problem.heads, w, x), problem)
 
 
 def embedding(problem: Problem) -> Any:

@@ -1,4 +1,8 @@
-"""The networks in PyTorch, as people write them; ``compiled`` is torch.compile of the model."""
+"""The networks in PyTorch, as people write them.
+
+``compiled`` is torch.compile of the model, ``low`` the dtype of a torch.autocast around its forward
+pass.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,8 @@ from torch import nn
 from networks.problems import Problem
 
 __all__ = [
-    *("conv3x3", "conv_stack", "embedding", "gru", "lenet5", "lenet5_model", "lstm", "mlp"),
-    *("mlp_model", "rnn", "transformer"),
+    *("conv3x3", "conv_stack", "dense", "embedding", "gpt", "gru", "lenet5", "lenet5_model"),
+    *("lstm", "mlp", "mlp_model", "resnet", "rnn", "transformer"),
 ]
 
 
@@ -43,9 +47,9 @@ def _flat(weight: Any, bias: Any, channels: int) -> Any:
     return _linear(there.reshape(weight.shape), bias)
 
 
-def _conv(weight: Any, bias: Any = None, padding: int = 0) -> Any:
+def _conv(weight: Any, bias: Any = None, padding: int = 0, stride: int = 1) -> Any:
     size, _, n_in, n_out = weight.shape
-    layer = nn.Conv2d(n_in, n_out, size, padding=padding, bias=bias is not None)
+    layer = nn.Conv2d(n_in, n_out, size, stride, padding, bias=bias is not None)
     _fill(layer.weight, weight.transpose(3, 2, 0, 1))
     if bias is not None:
         _fill(layer.bias, bias)
@@ -58,9 +62,15 @@ def _images(x: Any, channels_last: bool) -> Any:
     return there if channels_last else there.contiguous()
 
 
+def _casts(x: Any, low: str | None) -> Any:
+    """Return the block in which products are computed in 16 bits, or one that changes nothing."""
+    return torch.autocast(x.device.type, getattr(torch, low or "bfloat16"), enabled=low is not None)
+
+
 def _classifier(
     model: Any, problem: Problem, *,
     fused: bool = False, compiled: bool = False, channels_last: bool = False,
+    low: str | None = None,
 ) -> Any:  # fmt: skip
     """Return a training step of a classifier."""
     images = problem.x.ndim == 4
@@ -74,7 +84,8 @@ def _classifier(
 
     def step() -> Any:
         optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(x), y)
+        with _casts(x, low):
+            loss = nn.functional.cross_entropy(model(x), y)
         loss.backward()
         optimizer.step()
         return loss
@@ -84,7 +95,7 @@ def _classifier(
 
 def _layer(
     layer: Any, x: Any, dy: Any, *,
-    update: bool = True, fused: bool = False, compiled: bool = False,
+    update: bool = True, fused: bool = False, compiled: bool = False, low: str | None = None,
 ) -> Any:  # fmt: skip
     """Return a step of a layer: output, gradients of input and weights, and the update."""
     x = x.requires_grad_(x.dtype.is_floating_point)
@@ -92,10 +103,13 @@ def _layer(
     run = torch.compile(layer) if compiled else layer
 
     def step() -> Any:
+        nonlocal dy
         optimizer.zero_grad()
         x.grad = None
-        y = run(x)
+        with _casts(x, low):
+            y = run(x)
         y = y[0] if isinstance(y, tuple) else y
+        dy = dy.to(y.dtype)  # which is itself from the second step on
         y.backward(dy)
         if update:
             optimizer.step()
@@ -141,6 +155,48 @@ def conv_stack(problem: Problem, **options: Any) -> Any:
         parts += [nn.MaxPool2d(2)] if i else []
     out = _flat(*problem.weights[9:], channels)
     return _classifier(nn.Sequential(*parts, nn.Flatten(), out), problem, **options)
+
+
+class _Block(nn.Module):
+    """Two convolutions around which x takes a shortcut."""
+
+    def __init__(self, weights: list[Any], stride: int) -> None:
+        super().__init__()
+        n_out = weights[0].shape[-1]
+        self.convolution1 = _conv(weights[0], padding=1, stride=stride)
+        self.convolution2 = _conv(weights[3], padding=1)
+        self.norm1, self.norm2 = nn.BatchNorm2d(n_out), nn.BatchNorm2d(n_out)
+        self.shortcut: Any = nn.Identity()
+        if len(weights) > 6:
+            convolution = _conv(weights[6], stride=stride)
+            self.shortcut = nn.Sequential(convolution, nn.BatchNorm2d(n_out))
+
+    def forward(self, x: Any) -> Any:
+        y = nn.functional.relu(self.norm1(self.convolution1(x)))
+        return nn.functional.relu(self.norm2(self.convolution2(y)) + self.shortcut(x))
+
+
+def resnet(problem: Problem, **options: Any) -> Any:
+    """Prepare a step of the residual network."""
+    *w, out, bias = problem.weights
+    channels = w[0].shape[-1]
+    parts: list[Any] = [_conv(w[0], padding=1), nn.BatchNorm2d(channels), nn.ReLU()]
+    at = 3
+    while at < len(w):
+        n_in, n_out = w[at].shape[2:]
+        n = 6 if n_in == n_out else 9
+        parts.append(_Block(w[at : at + n], 1 if n_in == n_out else 2))
+        at += n
+    parts += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), _linear(out, bias)]
+    return _classifier(nn.Sequential(*parts), problem, **options)
+
+
+def dense(problem: Problem, **options: Any) -> Any:
+    """Prepare forward and backward of an affine map, whose input has as few bits as its product."""
+    layer, x, dy = _linear(*problem.weights), _tensor(problem.x), _tensor(problem.y)
+    if (low := options.get("low")) is not None:
+        x = x.to(getattr(torch, low))
+    return _layer(layer, x, dy, update=False, **options)
 
 
 def conv3x3(problem: Problem, *, channels_last: bool = False, **options: Any) -> Any:
@@ -194,6 +250,31 @@ def transformer(problem: Problem, **options: Any) -> Any:
         _fill(norm.weight, scale)
         _fill(norm.bias, shift)
     return _layer(layer, _tensor(problem.x), _tensor(problem.y), **options)
+
+
+class _Gpt(nn.Module):
+    """A block of a language model, with one product for queries, keys and values."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__()
+        w, self.heads = problem.weights, problem.heads
+        features = w[6].shape[-1]
+        self.inner = _linear(np.concatenate(w[:6:2], axis=1), np.concatenate(w[1:6:2]))
+        self.out, self.hidden, self.back = _linear(*w[6:8]), _linear(*w[8:10]), _linear(*w[10:12])
+        self.norm1, self.norm2 = nn.LayerNorm(features), nn.LayerNorm(features)
+
+    def forward(self, x: Any) -> Any:
+        n, length, features = x.shape
+        parts = self.inner(self.norm1(x)).split(features, 2)
+        q, k, v = (part.view(n, length, self.heads, -1).transpose(1, 2) for part in parts)
+        y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.out(y.transpose(1, 2).reshape(n, length, features))
+        return x + self.back(nn.functional.gelu(self.hidden(self.norm2(x))))
+
+
+def gpt(problem: Problem, **options: Any) -> Any:
+    """Prepare a step of a block of a language model."""
+    return _layer(_Gpt(problem), _tensor(problem.x), _tensor(problem.y), **options)
 
 
 def embedding(problem: Problem, **options: Any) -> Any:

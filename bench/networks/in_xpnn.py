@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import xpnn
@@ -9,8 +10,8 @@ from networks.problems import CLASSES, Problem
 from xpnn import layers, losses, optim
 
 __all__ = [
-    *("conv3x3", "conv_stack", "embedding", "gru", "lenet5", "lenet5_model", "lstm", "mlp"),
-    *("mlp_model", "rnn", "start", "transformer"),
+    *("conv3x3", "conv_stack", "dense", "embedding", "gpt", "gru", "lenet5", "lenet5_model"),
+    *("lstm", "mlp", "mlp_model", "resnet", "rnn", "start", "transformer"),
 ]
 
 
@@ -22,12 +23,18 @@ def start(layer: Any, problem: Problem) -> Any:
     return layer
 
 
-def _classifier(model: Any, problem: Problem) -> Any:
+def _casts(low: str | None) -> Any:
+    """Return the block in which products are computed in 16 bits, or one that changes nothing."""
+    return nullcontext() if low is None else xpnn.autocast(low)
+
+
+def _classifier(model: Any, problem: Problem, *, low: str | None = None) -> Any:
     """Return a training step of a classifier."""
     optimizer = optim.Adam(1e-3)
 
     def step() -> Any:
-        loss = losses.cross_entropy(model(problem.x), problem.y)
+        with _casts(low):
+            loss = losses.cross_entropy(model(problem.x), problem.y)
         loss.backward()
         optimizer.step(model)
         return loss
@@ -35,16 +42,20 @@ def _classifier(model: Any, problem: Problem) -> Any:
     return step
 
 
-def _layer(layer: Any, problem: Problem, *, update: bool = True) -> Any:
+def _layer(layer: Any, problem: Problem, *, update: bool = True, low: str | None = None) -> Any:
     """Return a step of a layer: output, gradients of input and weights, and the update."""
     layer = start(layer, problem)
     x = xpnn.Tensor(problem.x, requires_grad=True)
-    optimizer = optim.Adam(1e-3)
+    optimizer, dy = optim.Adam(1e-3), problem.y
 
     def step() -> Any:
+        nonlocal dy
         x.grad = None
-        y = layer(x)
-        y.backward(problem.y)
+        with _casts(low):
+            y = layer(x)
+        if dy.dtype != y.dtype:  # in 16 bits, from the first step on
+            dy = xpnn.ops.astype(dy, y.dtype)
+        y.backward(dy)
         if update:
             optimizer.step(layer)
         else:
@@ -61,9 +72,9 @@ def mlp_model(problem: Problem) -> Any:
     return start(xpnn.Sequential([*parts, layers.Dense(out)]), problem)
 
 
-def mlp(problem: Problem) -> Any:
+def mlp(problem: Problem, **options: Any) -> Any:
     """Prepare a step of the perceptron."""
-    return _classifier(mlp_model(problem), problem)
+    return _classifier(mlp_model(problem), problem, **options)
 
 
 def lenet5_model(problem: Problem) -> Any:
@@ -83,12 +94,12 @@ def lenet5_model(problem: Problem) -> Any:
     return start(model, problem)
 
 
-def lenet5(problem: Problem) -> Any:
+def lenet5(problem: Problem, **options: Any) -> Any:
     """Prepare a step of LeNet-5."""
-    return _classifier(lenet5_model(problem), problem)
+    return _classifier(lenet5_model(problem), problem, **options)
 
 
-def conv_stack(problem: Problem) -> Any:
+def conv_stack(problem: Problem, **options: Any) -> Any:
     """Prepare a step of the convolutions with normalization."""
     parts: list[Any] = []
     for i, kernel in enumerate(problem.weights[:9:3]):
@@ -96,35 +107,66 @@ def conv_stack(problem: Problem) -> Any:
         parts += [layers.BatchNorm(activation="relu")]
         parts += [layers.MaxPool2D(2)] if i else []
     model = xpnn.Sequential([*parts, layers.Flatten(), layers.Dense(CLASSES)])
-    return _classifier(start(model, problem), problem)
+    return _classifier(start(model, problem), problem, **options)
 
 
-def conv3x3(problem: Problem) -> Any:
+def resnet(problem: Problem, **options: Any) -> Any:
+    """Prepare a step of the residual network."""
+    first, *kernels = (w for w in problem.weights if w.ndim == 4)
+    parts: list[Any] = [layers.Conv2D(first.shape[-1], 3, padding=1, bias=False)]
+    parts.append(layers.BatchNorm(activation="relu"))
+    for kernel in [k for k in kernels if k.shape[0] == 3][::2]:  # the first of each block
+        n_in, n_out = kernel.shape[2:]
+        parts.append(layers.ResidualBlock(n_out, stride=1 if n_in == n_out else 2))
+    model = xpnn.Sequential([*parts, layers.GlobalAvgPool(), layers.Dense(CLASSES)])
+    return _classifier(start(model, problem), problem, **options)
+
+
+def dense(problem: Problem, **options: Any) -> Any:
+    """Prepare forward and backward of an affine map, whose input has as few bits as its product."""
+    layer, low = layers.Dense(problem.weights[0].shape[-1]), options.get("low")
+    if low is not None:
+        start(layer, problem)
+        x = xpnn.asarray(problem.x, device=layer.weight.device)
+        problem = problem._replace(x=xpnn.ops.astype(x, low))
+    return _layer(layer, problem, update=False, **options)
+
+
+def conv3x3(problem: Problem, **options: Any) -> Any:
     """Prepare forward and backward of a convolution."""
     layer = layers.Conv2D(problem.weights[0].shape[-1], 3, padding=1)
-    return _layer(layer, problem, update=False)
+    return _layer(layer, problem, update=False, **options)
 
 
-def rnn(problem: Problem) -> Any:
+def rnn(problem: Problem, **options: Any) -> Any:
     """Prepare a step of an RNN layer."""
-    return _layer(layers.RNN(problem.weights[1].shape[0]), problem)
+    return _layer(layers.RNN(problem.weights[1].shape[0]), problem, **options)
 
 
-def gru(problem: Problem) -> Any:
+def gru(problem: Problem, **options: Any) -> Any:
     """Prepare a step of a GRU layer."""
-    return _layer(layers.GRU(problem.weights[1].shape[0]), problem)
+    return _layer(layers.GRU(problem.weights[1].shape[0]), problem, **options)
 
 
-def lstm(problem: Problem) -> Any:
+def lstm(problem: Problem, **options: Any) -> Any:
     """Prepare a step of an LSTM layer."""
-    return _layer(layers.LSTM(problem.weights[1].shape[0]), problem)
+    return _layer(layers.LSTM(problem.weights[1].shape[0]), problem, **options)
 
 
-def transformer(problem: Problem) -> Any:
+def transformer(problem: Problem, **options: Any) -> Any:
     """Prepare a step of an encoder layer."""
     hidden = problem.weights[8].shape[-1]
     layer = layers.TransformerEncoderLayer(problem.heads, hidden, dropout=0.0)
-    return _layer(layer, problem)
+    return _layer(layer, problem, **options)
+
+
+def gpt(problem: Problem, **options: Any) -> Any:
+    """Prepare a step of a block of a language model."""
+    hidden = problem.weights[8].shape[-1]
+    layer = layers.TransformerEncoderLayer(
+        problem.heads, hidden, dropout=0.0, activation="gelu", norm_first=True, causal=True
+    )
+    return _layer(layer, problem, **options)
 
 
 def embedding(problem: Problem) -> Any:

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    *("Problem", "conv3x3", "conv_stack", "embedding", "gru", "lenet5", "lstm", "mlp", "rnn"),
-    "transformer",
+    *("Problem", "conv3x3", "conv_stack", "dense", "embedding", "gpt", "gru", "lenet5", "lstm"),
+    *("mlp", "resnet", "rnn", "transformer"),
 ]
 
 CLASSES = 10
@@ -69,6 +69,37 @@ def conv_stack(batch: int = 64, side: int = 32, channels: Sequence[int] = (32, 3
     return Problem(draw.normal(batch, side, side, 3), draw.labels(batch), weights)
 
 
+def resnet(
+    batch: int = 64, side: int = 32, channels: Sequence[int] = (32, 64), blocks: int = 2
+) -> Problem:
+    """Return a residual network: a convolution, stages of blocks, the mean over places.
+
+    Every block is two 3 x 3 convolutions with BN around which the input takes a shortcut; all
+    stages but the first begin with a stride of 2, and where channels change the shortcut is a 1 x 1
+    convolution with BN.
+    """
+    draw = Draw()
+
+    def normalized(size: int, n_in: int, n_out: int) -> list[Any]:
+        return [draw.conv(size, n_in, n_out)[0], draw.full(1.0, n_out), draw.full(0.0, n_out)]
+
+    weights, n_in = normalized(3, 3, channels[0]), channels[0]
+    for n_out in channels:
+        for _ in range(blocks):
+            weights += normalized(3, n_in, n_out) + normalized(3, n_out, n_out)
+            weights += normalized(1, n_in, n_out) if n_in != n_out else []
+            n_in = n_out
+    weights += draw.dense(n_in, CLASSES)
+    return Problem(draw.normal(batch, side, side, 3), draw.labels(batch), weights)
+
+
+def dense(batch: int = 512, inputs: int = 512, outputs: int = 512) -> Problem:
+    """Return one affine map, alone."""
+    draw = Draw()
+    x, dy = draw.normal(batch, inputs), draw.normal(batch, outputs)
+    return Problem(x, dy, draw.dense(inputs, outputs))
+
+
 def conv3x3(batch: int = 32, side: int = 32, channels: int = 64) -> Problem:
     """Return one padded 3 x 3 convolution, alone."""
     draw = Draw()
@@ -111,6 +142,9 @@ def transformer(
         *(draw.full(value, features) for _ in range(2) for value in (1.0, 0.0)),
     ]  # fmt: skip
     return Problem(x, dy, weights, heads)
+
+
+gpt = transformer  # a block of a language model has the same weights; what it computes is other
 
 
 def embedding(rows: int = 50_000, width: int = 128, ids: int = 8192) -> Problem:

@@ -12,7 +12,10 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DTYPES", "Source", "contiguous", "cupy", "kernel", "prelude", "threads_for", "wide"]
+__all__ = [
+    *("DTYPES", "Source", "contiguous", "cupy", "kernel", "module", "prelude", "threads_for"),
+    "wide",
+]
 
 Array = Any
 
@@ -36,14 +39,15 @@ def cupy() -> Any:
 
 
 @cache
-def _module(code: str) -> Any:
+def module(code: str) -> Any:
+    """Return the kernels of a source, compiled when one is first asked for, or by ``compile()``."""
     return cupy().RawModule(code=code, options=("--std=c++17",))
 
 
 @cache
 def kernel(code: str, name: str) -> Any:
     """Return a kernel of a source, which is compiled when it is first asked for."""
-    return _module(code).get_function(name)
+    return module(code).get_function(name)
 
 
 @cache
