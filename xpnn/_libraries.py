@@ -156,6 +156,22 @@ class _NumPy(Library):
         return np.asarray(x) if copy is None else np.array(x, copy=copy)
 
 
+class _Sent:
+    """An array on its way from a GPU to the host, where it is once an event is done."""
+
+    def __init__(self, host: Any, event: Any) -> None:
+        self._host, self._event = host, event
+
+    @property
+    def arrived(self) -> bool:
+        return bool(self._event.done)
+
+    def __call__(self) -> Any:
+        if not self.arrived:  # to ask is allowed while a step is recorded, to wait is not
+            self._event.synchronize()
+        return self._host
+
+
 class _CuPy(Library):
     def status(self) -> str:
         return trouble()
@@ -181,12 +197,7 @@ class _CuPy(Library):
             host = importlib.import_module("cupyx").empty_pinned(x.shape, x.dtype)
             x.get(out=host, blocking=False)
             sent = _cupy().cuda.get_current_stream().record(_cupy().cuda.Event(disable_timing=True))
-
-        def arrived() -> Any:
-            sent.synchronize()
-            return host
-
-        return arrived
+        return _Sent(host, sent)
 
     def from_numpy(self, x: Any, native: Any, copy: bool | None) -> Array:
         try:

@@ -28,6 +28,8 @@ class Recording:
     ----------
     renewals : list of callables
         To be called before each replay, in this order.
+    afterwards : list of callables
+        To be called when each replay has been launched.
     undone : list of callables
         To be called once, when the recording is made: what Python counted meanwhile has not
         happened yet.
@@ -39,6 +41,7 @@ class Recording:
 
     def __init__(self) -> None:
         self.renewals: list[Callable[[], None]] = []
+        self.afterwards: list[Callable[[], None]] = []
         self.undone: list[Callable[[], None]] = []
         self.guards: list[Callable[[], bool]] = []
         self.states: dict[tuple[int, str], tuple[Any, str, Array]] = {}

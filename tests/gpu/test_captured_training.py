@@ -162,13 +162,6 @@ def test_fit_captures_no_accumulated_steps() -> None:
         model.fit(X, Y, capture=True, accumulate=2)
 
 
-def test_fit_captures_no_scaled_losses() -> None:
-    model = perceptron()
-    model.compile("cross_entropy", precision="mixed_float16")
-    with pytest.raises(ConfigError, match="steps of a scaled loss are not captured"):
-        model.fit(X, Y, capture=True)
-
-
 def test_fit_captures_steps_in_mixed_precision() -> None:
     def run(captured: bool) -> Any:
         model = perceptron()

@@ -78,6 +78,7 @@ from xpnn.kernels.cupy_rows import (
     softmax_cross_entropy_vjp,
     softmax_vjp,
 )
+from xpnn.kernels.cupy_scaling import adapt_scale, any_overflow
 from xpnn.kernels.cupy_tensordot import tensordot, tensordot_accepts, tensordot_vjp
 from xpnn.kernels.cupy_upload import Upload
 
@@ -85,9 +86,11 @@ __all__ = [
     "Graph",
     "Room",
     "Upload",
+    "adapt_scale",
     "address",
     "alpha_dropout",
     "alpha_dropout_accepts",
+    "any_overflow",
     "attention",
     "attention_accepts",
     "attention_vjp",

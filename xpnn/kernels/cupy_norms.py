@@ -35,9 +35,15 @@ def gradient_norm(x: Array) -> Array:
 
 
 def global_factor(
-    grads: Sequence[Array], bound: float, tiny: float, workspace: dict[Any, Any]
+    grads: Sequence[Array],
+    bound: float,
+    tiny: float,
+    workspace: dict[Any, Any],
+    times: Array = None,
 ) -> tuple[Array, Array]:
     """Return ``min(1, bound / (norm + tiny))``, and the norm, of all gradients together.
+
+    With ``times`` it is the norm of their products with it, and the factor is multiplied with it.
 
     Parameters
     ----------
@@ -46,6 +52,8 @@ def global_factor(
     bound, tiny : float
     workspace : dict
         Where the tables are kept for the next call.
+    times : array, optional
+        A 0-d array of float32, or of the dtype in which the gradients are computed.
     """
     grads = [contiguous(g) for g in grads]
     dtype, device = grads[0].dtype, grads[0].device.id
@@ -53,15 +61,19 @@ def global_factor(
     pointers = mirror(workspace, ("pointers to gradients", device))
     pointers.put(np.asarray([g.data.ptr for g in grads], np.uint64))
     sums = cupy().empty(chunks.count, wide(dtype))
+    if times is not None:
+        times = times.astype(sums.dtype, copy=False)
     if chunks.count:
         _norms.launch(
             "squares_of_all", dtype, chunks.count, _THREADS,
-            pointers.array, chunks.table.array, sums,
+            pointers.array, chunks.table.array, times, sums,
         )  # fmt: skip
-    return _root(sums, dtype, bound, tiny)
+    return _root(sums, dtype, bound, tiny, times)
 
 
-def _root(sums: Array, dtype: Any, bound: float, tiny: float) -> tuple[Array, Array]:
+def _root(
+    sums: Array, dtype: Any, bound: float, tiny: float, times: Array = None
+) -> tuple[Array, Array]:
     norm, factor = cupy().empty((), sums.dtype), cupy().empty((), sums.dtype)
-    _norms.launch("root", dtype, 1, _THREADS, sums, sums.size, bound, tiny, norm, factor)
+    _norms.launch("root", dtype, 1, _THREADS, sums, sums.size, bound, tiny, times, norm, factor)
     return factor, norm

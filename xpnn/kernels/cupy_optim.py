@@ -8,6 +8,10 @@ changes. Half precision is computed in float32, in which its state is.
 The constants of a step, such as the learning rate, are an array of the device, so that a recorded
 launch finds those of its turn: :func:`refresh` writes them. States that are one number stay on the
 host, where constants are computed from them.
+
+Whether an update on trial was made, the host learns some steps late. Until then it does not know
+the count of the next one, on which constants depend: it writes those of all counts that there may
+be, and the kernel chooses by the number of updates that were skipped (:class:`Foreseen`).
 """
 
 from __future__ import annotations
@@ -20,60 +24,24 @@ import numpy as np
 
 from xpnn import replay
 from xpnn.errors import GraphError
-from xpnn.kernels.cupy_codegen import instructions, used
-from xpnn.kernels.cupy_launch import DTYPES, contiguous, cupy, kernel, prelude, wide
+from xpnn.kernels.cupy_launch import contiguous, cupy, kernel, wide
 from xpnn.kernels.cupy_tables import Chunks, Mirror, mirror
-from xpnn.kernels.rules import Program, Refused, Rule, State, trace
+from xpnn.kernels.cupy_update import NAME, update_source
+from xpnn.kernels.rules import ROWS, Program, Refused, Rule, State, trace
 
-__all__ = ["elementwise_update", "follows", "refresh", "sources", "update_source"]
+__all__ = ["Foreseen", "Step", "elementwise_update", "follows", "foresee", "refresh"]
 
 Array = Any
 Arrays = Sequence[Array]
 
 _THREADS = 256
-_NAME = "xpnn_update"
 _SEEN = (
     "a parameter is seen by somebody else (a graph that was kept, a view, a variable), so that it"
     " gets a new array in each step, which cannot be recorded. Let go of what holds it."
 )
-_KERNEL = """
-typedef {gradient} G;
-
-// Four elements, in loads of at most 16 bytes.
-template <typename X> struct alignas(sizeof(X) < 4 ? 4 * sizeof(X) : 16) Four {{ X at[4]; }};
-
-__device__ __forceinline__ void rule({values}) {{
-    {lines}
-}}
-
-extern "C" __global__ void xpnn_update(
-    const u64* pointers, const i64* chunks, const A* constants{scalars}) {{
-    const i64* chunk = chunks + 3 * (i64)blockIdx.x;
-    const u64* at = pointers + chunk[0] * {columns};
-    const i64 start = chunk[1], n = chunk[2];
-    {pointers}
-    {constants}
-    const i64 fours = ({addresses}) % 16 ? 0 : n / 4;
-    for (i64 i = threadIdx.x; i < fours; i += blockDim.x) {{
-        {loads}
-        #pragma unroll
-        for (int k = 0; k < 4; ++k) {{
-            A {results};
-            rule({packed});
-            {gathered}
-        }}
-        {stores}
-    }}
-    for (i64 i = 4 * fours + threadIdx.x; i < n; i += blockDim.x) {{
-        A {results};
-        rule({single});
-        {written}
-    }}
-}}
-"""
 
 
-class _Step(NamedTuple):
+class Step(NamedTuple):
     """What a rule does in a step."""
 
     program: Program
@@ -81,76 +49,75 @@ class _Step(NamedTuple):
     numbers: State  # after it
 
 
-def update_source(
-    program: Program, constants: int, scalars: frozenset[int], dtype: str, gradient: str
-) -> str:
-    """Return the kernel of a rule as CUDA.
+class Foreseen(NamedTuple):
+    """An update before which some may have been skipped.
+
+    Attributes
+    ----------
+    steps : list of Step
+        What it is if 0, 1, ... of those were skipped, of which it is not known.
+    skips : array
+        How many were skipped in all: a 0-d array of int32.
+    known : int
+        How many of those the host knows of.
+    """
+
+    steps: list[Step]
+    skips: Array
+    known: int
+
+    def rows(self) -> list[Step]:
+        """Return the steps so that a kernel finds its own at ``skips`` modulo their number."""
+        last = len(self.steps) - 1
+        return [self.steps[min((row - self.known) % ROWS, last)] for row in range(ROWS)]
+
+
+def foresee(
+    rules: Sequence[Rule],
+    numbers: Sequence[Sequence[State]],
+    names: Sequence[str],
+    dtype: Any,
+    skips: Array,
+    known: int,
+) -> Foreseen | None:
+    """Return an update that is the same computation, with other constants, whatever was skipped.
 
     Parameters
     ----------
-    program : Program
-    constants : int
-        How many there are.
-    scalars : frozenset of int
-        The numbers of those that are arrays of the device, further arguments of the kernel.
-    dtype, gradient : str
-        Of parameters and of gradients.
+    rules : sequence of callable
+        That of the update if 0, 1, ... of those before were skipped.
+    numbers : sequence of sequence of dict
+        For each of those the scalar states of each parameter.
+    names : sequence of str
+        Of the states that are arrays.
+    dtype : numpy.dtype
+        Of the parameters.
+    skips, known
+        See :class:`Foreseen`.
+
+    Returns
+    -------
+    Foreseen or None
+        None if it has to be known what was skipped.
     """
-    needed, goal = used(program), {0: 0, **dict(program.outputs)}
-    inputs = [i for i in range(program.arrays) if i in needed or goal.get(i) == i]
-    known = [i for i in range(constants) if ~i in needed]
-    kinds = ["T", "G", *["A"] * (program.arrays - 2)]
-    given = [*(f"A v{i}" for i in inputs), *(f"A c{i}" for i in known)]
-    outputs = [f"A& y{i}" for i in goal]
-    lines = instructions(program, lambda i: f"c{i}")
-    lines += [f"y{i} = v{value};" for i, value in goal.items()]
-    touched = sorted({*inputs, *goal})
-
-    def column(i: int, to: bool = False) -> int:
-        return 0 if to and i == 0 else i + 1
-
-    def call(term: str) -> str:
-        terms = [f"A({term.format(i)})" for i in inputs]
-        return ", ".join([*terms, *(f"c{i}" for i in known), *(f"y{i}" for i in goal)])
-
-    def each(numbers: Any, text: str) -> str:
-        return "\n        ".join(
-            text.format(i=i, kind=kinds[i], to=f"z{i}", column=column(i)) for i in numbers
-        )
-
-    source = "const {kind}* x{i} = reinterpret_cast<const {kind}*>(at[{column}]) + start;"
-    tos = "\n    ".join(
-        f"{kinds[i]}* z{i} = reinterpret_cast<{kinds[i]}*>(at[{column(i, True)}]) + start;"
-        for i in goal
-    )
-    return prelude(dtype) + _KERNEL.format(
-        gradient="T" if gradient == dtype else "A",
-        values=", ".join([*given, *outputs]),
-        lines="\n    ".join(lines),
-        scalars="".join(f", const A* s{i}" for i in sorted(scalars)),
-        columns=program.arrays + 1,
-        pointers=f"{each(inputs, source)}\n    {tos}",
-        constants="\n    ".join(
-            f"const A c{i} = {f'*s{i}' if i in scalars else f'constants[{i}]'};" for i in known
-        ),
-        addresses=" | ".join(["at[0]", *(f"at[{column(i)}]" for i in touched)]),
-        loads=each(
-            inputs, "const Four<{kind}> p{i} = reinterpret_cast<const Four<{kind}>*>(x{i})[i];"
-        )
-        + "\n        "
-        + each(goal, "Four<{kind}> q{i};"),
-        results=", ".join(f"y{i}" for i in goal),
-        packed=call("p{0}.at[k]"),
-        gathered=each(goal, "q{i}.at[k] = {kind}(y{i});"),
-        stores=each(goal, "reinterpret_cast<Four<{kind}>*>({to})[i] = q{i};"),
-        single=call("x{0}[i]"),
-        written=each(goal, "{to}[i] = {kind}(y{i});"),
-    )
+    if any(state != few[0] for few in numbers for state in few):
+        return None
+    try:
+        steps = [
+            _traced(rule, names, few[0], dtype) for rule, few in zip(rules, numbers, strict=True)
+        ]
+    except Refused:
+        return None
+    alike = all(step.program == steps[0].program for step in steps)
+    # After the update, too, the numbers have to depend on nothing but the count.
+    if not alike or any(s.numbers != few[0] for s, few in zip(steps[1:], numbers, strict=False)):
+        return None
+    return Foreseen(steps, skips, known)
 
 
 @lru_cache(maxsize=256)
 def _function(*key: Any) -> Any:
-    return kernel(update_source(*key), _NAME)
+    return kernel(update_source(*key), NAME)
 
 
 def elementwise_update(
@@ -162,6 +129,7 @@ def elementwise_update(
     reuse: Sequence[bool],
     scalars: Sequence[str],
     workspace: dict[Any, Any],
+    foreseen: Foreseen | None = None,
 ) -> list[Array]:
     """Return new parameters by an element-wise rule, ``rule(xp, p, g, state) -> (p, state)``.
 
@@ -182,6 +150,8 @@ def elementwise_update(
         Names of the states that are one number a parameter; they lie on the host.
     workspace : dict
         The optimizer's, for what is kept from step to step.
+    foreseen : Foreseen, optional
+        What the rule was found to do.
     """
     if not _one_number(states, scalars):
         return [
@@ -190,7 +160,7 @@ def elementwise_update(
         ]
     names = [name for name in states[0] if name not in scalars]
     try:
-        step = _traced(rule, names, states[0], scalars, params[0].dtype)
+        plan = foreseen or _alone(rule, names, states[0], scalars, params[0].dtype)
     except Refused:
         return [
             _by_the_rule(rule, xp, *each, scalars)
@@ -200,29 +170,37 @@ def elementwise_update(
     batch = workspace.get(key)
     if batch is None or replay.current() is not None:
         batch = workspace[key] = _Batch()
-    new = batch.launch(step, names, params, grads, states, reuse)
+    new = batch.launch(plan, names, params, grads, states, reuse)
     for state in states:
-        state.update(step.numbers)
+        state.update(plan.steps[0].numbers)
     return new
 
 
 def follows(
-    rule: Rule, states: list[State], scalars: Sequence[str], workspace: dict[Any, Any]
+    rule: Rule,
+    states: list[State],
+    scalars: Sequence[str],
+    workspace: dict[Any, Any],
+    foreseen: Foreseen | None = None,
 ) -> bool:
     """Return whether a launch that was recorded is also that of a step with this rule.
 
     Parameters are as for :func:`elementwise_update`; the workspace is that of the recording.
     """
     found = [_batch_of(few, workspace) for few in _launches(states, scalars)]
-    return all(batch is not None and batch.follows(rule, scalars) for batch in found)
+    return all(batch is not None and batch.follows(rule, scalars, foreseen) for batch in found)
 
 
 def refresh(
-    rule: Rule, states: list[State], scalars: Sequence[str], workspace: dict[Any, Any]
+    rule: Rule,
+    states: list[State],
+    scalars: Sequence[str],
+    workspace: dict[Any, Any],
+    foreseen: Foreseen | None = None,
 ) -> None:
     """Write the constants of a step for a launch that was recorded, and that it follows."""
     for few in _launches(states, scalars):
-        numbers = _batch_of(few, workspace).refresh(rule, scalars)
+        numbers = _batch_of(few, workspace).refresh(rule, scalars, foreseen)
         for state in few:
             state.update(numbers)
 
@@ -230,6 +208,7 @@ def refresh(
 # What an optimizer has to know of this kernel.
 elementwise_update.half_precision = True  # type: ignore[attr-defined]
 elementwise_update.host_scalars = True  # type: ignore[attr-defined]
+elementwise_update.foresee = foresee  # type: ignore[attr-defined]
 elementwise_update.follows = follows  # type: ignore[attr-defined]
 elementwise_update.refresh = refresh  # type: ignore[attr-defined]
 
@@ -248,12 +227,16 @@ def _batch_of(states: list[State], workspace: dict[Any, Any]) -> Any:
     return found[0] if found and len(found[0].states) == len(states) else None
 
 
-def _traced(
-    rule: Rule, names: Sequence[str], state: State, scalars: Sequence[str], dtype: Any
-) -> _Step:
-    numbers = {name: state[name] for name in scalars}
+def _traced(rule: Rule, names: Sequence[str], numbers: State, dtype: Any) -> Step:
     program, constants, new = trace(rule, names, numbers, np.dtype(wide(dtype)), cupy().ndarray)
-    return _Step(program, constants, {name: np.asarray(x) for name, x in new.items()})
+    return Step(program, constants, {name: np.asarray(x) for name, x in new.items()})
+
+
+def _alone(
+    rule: Rule, names: Sequence[str], state: State, scalars: Sequence[str], dtype: Any
+) -> Foreseen:
+    """Return an update before which nothing was skipped."""
+    return Foreseen([_traced(rule, names, {name: state[name] for name in scalars}, dtype)], None, 0)
 
 
 def _by_the_rule(
@@ -282,12 +265,13 @@ class _Batch:
         self._program: Program | None = None
         self._dtype: Any = None
         self._names: Sequence[str] = ()
-        self._next: _Step | None = None
+        self._chooses = False  # among constants
+        self._next: Foreseen | None = None
         self.states: list[State] = []
 
     def launch(
         self,
-        step: _Step,
+        plan: Foreseen,
         names: list[str],
         params: Arrays,
         grads: Arrays,
@@ -295,8 +279,9 @@ class _Batch:
         reuse: Sequence[bool],
     ) -> list[Array]:
         """Return the new parameters; those of ``reuse`` and all states are written in place."""
+        step = plan.steps[0]
         self._program, self._dtype, self._names = step.program, params[0].dtype, names
-        self.states = states
+        self._chooses, self.states = plan.skips is not None, states
         new, addresses, held = [], [], []
         for p, g, state, own in zip(params, grads, states, reuse, strict=True):
             source: Array = contiguous(p)
@@ -315,55 +300,41 @@ class _Batch:
             return new
         pointers = mirror(self._tables, "pointers")
         pointers.put(np.asarray(addresses, np.uint64))
-        self._constants.place(self._values(step.constants))
+        self._constants.place(self._values(plan))
         if replay.current() is None:
-            self._constants.put(self._values(step.constants))
-        scalars = {i: x for i, x in enumerate(step.constants) if isinstance(x, cupy().ndarray)}
+            self._constants.put(self._values(plan))
+        scalars = [(i, x) for i, x in enumerate(step.constants) if isinstance(x, cupy().ndarray)]
+        kinds = tuple((i, "bool" if x.dtype.kind == "b" else "A") for i, x in scalars)
         function = _function(
-            step.program, len(step.constants), frozenset(scalars),
+            step.program, len(step.constants), kinds, ROWS if self._chooses else 1,
             params[0].dtype.name, grads[0].dtype.name,
         )  # fmt: skip
         tables = (pointers.array, chunks.table.array, self._constants.array)
-        function((chunks.count,), (_THREADS,), (*tables, *(scalars[i] for i in sorted(scalars))))
+        given = [x for _, x in scalars] + ([plan.skips] if self._chooses else [])
+        function((chunks.count,), (_THREADS,), (*tables, *given))
         if replay.current() is not None:  # what it reads stays, as long as it may be replayed
-            self._tables["held"] = held, tables, scalars
+            self._tables["held"] = held, tables, given
         return new
 
-    def _values(self, constants: list[Any]) -> Array:
-        values = [0.0 if isinstance(x, cupy().ndarray) else x for x in constants]
+    def _values(self, plan: Foreseen) -> Array:
+        rows = [step.constants for step in (plan.rows() if self._chooses else plan.steps)]
+        values = [0.0 if isinstance(x, cupy().ndarray) else x for row in rows for x in row]
         return np.asarray(values or [0.0], wide(self._dtype))
 
-    def follows(self, rule: Rule, scalars: Sequence[str]) -> bool:
-        self._next = None
+    def follows(self, rule: Rule, scalars: Sequence[str], foreseen: Foreseen | None) -> bool:
         try:
-            step = _traced(rule, self._names, self.states[0], scalars, self._dtype)
+            plan = self._planned(rule, scalars, foreseen)
         except Refused:
             return False
-        self._next = step
-        return step.program == self._program
+        same = plan.steps[0].program == self._program
+        self._next = None if foreseen is not None else plan
+        return same and (plan.skips is not None) == self._chooses
 
-    def refresh(self, rule: Rule, scalars: Sequence[str]) -> State:
-        step = self._next or _traced(rule, self._names, self.states[0], scalars, self._dtype)
+    def refresh(self, rule: Rule, scalars: Sequence[str], foreseen: Foreseen | None) -> State:
+        plan = foreseen or self._next or self._planned(rule, scalars, None)
         self._next = None
-        self._constants.put(self._values(step.constants))
-        return step.numbers
+        self._constants.put(self._values(plan))
+        return plan.steps[0].numbers
 
-
-def sources() -> dict[str, str]:
-    """Return the kernel of one rule, by dtype of parameters and gradients, for the compile check.
-
-    All functions of rules are in the kernel that ``cupy_elementwise`` lists.
-    """
-
-    def rule(xp: Any, p: Array, g: Array, state: State) -> tuple[Array, State]:
-        m = 0.9 * state["m"] + 0.1 * g
-        return p - 1e-3 * m / (xp.sqrt(state["v"]) + 1e-8), {"m": m, "v": xp.maximum(m, g * g)}
-
-    listed = {}
-    for dtype in DTYPES:
-        for gradient in sorted({dtype, wide(dtype)}):
-            work = np.dtype(wide(dtype))
-            program, constants, _ = trace(rule, ("m", "v"), {}, work)
-            key = program, len(constants), frozenset({0}), dtype, gradient
-            listed[f"update {dtype}, {gradient}"] = update_source(*key)
-    return listed
+    def _planned(self, rule: Rule, scalars: Sequence[str], foreseen: Foreseen | None) -> Foreseen:
+        return foreseen or _alone(rule, self._names, self.states[0], scalars, self._dtype)

@@ -17,11 +17,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Program", "Refused", "Rule", "State", "Symbol", "Tape", "rests", "trace"]
+__all__ = ["ROWS", "Program", "Refused", "Rule", "State", "Symbol", "Tape", "rests", "trace"]
 
 Array = Any
 State = dict[str, Array]
 Rule = Callable[[Any, Array, Array, State], tuple[Array, State]]
+
+# For how many numbers of updates made there are constants on a device, while it alone knows which.
+ROWS = 3
 
 # Element-wise functions of the standard by their names, which are NumPy's.
 _UNARY = frozenset(
@@ -106,15 +109,33 @@ class Tape:
         """Return the number of a value, which a constant gets now."""
         if isinstance(x, Symbol):
             return x.number
-        if self.scalars is not None and isinstance(x, self.scalars):
-            if x.ndim or x.dtype != self.dtype:
-                raise Refused
-            self.constants.append(x)
-        elif type(x) in (int, float) or (_is_scalar(x) and x.dtype == self.dtype):
+        if self._is_unknown(x):
+            return self._unknown(x, self.dtype)
+        if type(x) in (int, float) or (_is_scalar(x) and x.dtype == self.dtype):
             self.constants.append(self.dtype.type(x))
         else:
             raise Refused  # it would make the result another dtype
         return -len(self.constants)
+
+    def where(self, flag: Any, x: Any, y: Any) -> Symbol:
+        """Note a choice by a truth value that the host does not know, one for all elements."""
+        if not self._is_unknown(flag):
+            raise Refused
+        number = self._unknown(flag, np.dtype(bool))
+        self.code.append(("where", number, self.number(x), self.number(y)))
+        return Symbol(self, self.arrays + len(self.code) - 1)
+
+    def _is_unknown(self, x: Any) -> bool:
+        return self.scalars is not None and isinstance(x, self.scalars)
+
+    def _unknown(self, x: Any, dtype: Any) -> int:
+        """Return the number of a 0-d array, the same wherever it is used."""
+        if x.ndim or x.dtype != dtype:
+            raise Refused
+        known = [i for i, c in enumerate(self.constants) if c is x]
+        if not known:
+            self.constants.append(x)
+        return ~known[0] if known else -len(self.constants)
 
 
 def _is_scalar(x: Any) -> bool:
@@ -172,7 +193,11 @@ class _Functions:
 
         def function(*operands: Any) -> Symbol:
             symbols = [x for x in operands if isinstance(x, Symbol)]
-            if len(operands) != arity or not symbols:
+            if not symbols:
+                raise Refused
+            if name == "where" and len(operands) == 3:
+                return symbols[0].tape.where(*operands)
+            if len(operands) != arity:
                 raise Refused
             return symbols[0].tape.write(name, *operands)
 
@@ -203,7 +228,7 @@ def trace(
         Of all arrays.
     constants : type, optional
         Of 0-d arrays, such as a clipping factor, that are constants as they are: to look at one,
-        the host would have to wait for it.
+        the host would have to wait for it. By one of a boolean ``where`` may choose.
 
     Raises
     ------

@@ -13,23 +13,25 @@ on NumPy as on JAX, and the usual training loop allocates nothing large.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any, ClassVar
 
-from xpnn import parallel
-from xpnn.backend import ArrayWrapper, on_device_of
+from xpnn import parallel, replay
+from xpnn.backend import ArrayWrapper
 from xpnn.errors import GraphError
-from xpnn.optim.clipping import CLIPS, beside, clip_together, clipped
+from xpnn.optim.clipping import CLIPS, clip_together, clipped
 from xpnn.optim.config import number, resolve
 from xpnn.optim.hyperparameters import registry
 from xpnn.optim.parameters import check_gradient, check_tensor, listed, paired
-from xpnn.optim.recording import apply_kernel, count_step, refuse
+from xpnn.optim.recording import apply_all, count_step
 from xpnn.optim.saving import Saveable
 from xpnn.optim.slots import Slot, State, as_array
-from xpnn.optim.trial import Trial
+from xpnn.optim.trial import LATE, Trial
 
 __all__ = ["Optimizer", "get"]
 
 Array = Any
+_Alike = dict[Any, tuple[list[Slot], list[Array]]]
 _Near = tuple[Array, Array]  # what gradients are multiplied with, and whether to skip; or None
 
 
@@ -240,18 +242,29 @@ class Optimizer(Saveable):
 
     def _update(self, params: Any, grads: Any, trial: Trial | None = None) -> None:
         """Update parameters, or on trial: not if the gradients turn out to be no numbers."""
-        if trial is not None:
-            refuse(self)
-        self._settle()
+        counted = trial is not None and trial.skips is not None
+        self._settle(LATE if counted and replay.current() is None else 0)
         keys, params, grads = paired(type(self).__name__, params, grads)
         if self._loaded is not None:
             self._check(self._loaded, params)
             self._match(self._loaded, params)
-        slots = self._slots
-        rules: dict[Any, tuple[Any, float]] = {None: (self, self.lr)}
-        for one in self._groups:
-            rules[one] = (own := one.rules(self)), own.lr
-        alike: dict[Any, tuple[list[Slot], list[Array]]] = {}
+        alike, rules = self._alike(keys, params, grads)
+        if not alike:
+            return
+        if not self._trials.are_of(chain(*(few for few, _ in alike.values()))):
+            self._settle()
+            alike, rules = self._alike(keys, params, grads)
+        factors: dict[Any, Array] = {}
+        unclipped = self.clip_value is self.clip_norm is self.clip_global_norm is None
+        if not unclipped or self._groups or trial is not None:
+            factors = clip_together(alike, rules, None if trial is None else trial.factor)
+        apply_all(self, alike, rules, factors, trial)
+        count_step(self)
+
+    def _alike(self, keys: Any, params: Any, grads: Any) -> tuple[_Alike, dict[Any, Any]]:
+        """Return slots and gradients, by what can be updated together, and the rules by group."""
+        slots, rules = self._slots, self._rules()
+        alike: _Alike = {}
         group: Any = self  # no group: the first one differs
         kind, updates = None, 0
         for key, param, grad in zip(keys, params, grads, strict=True):
@@ -269,19 +282,14 @@ class Optimizer(Saveable):
                 batch = alike.setdefault((group, kind, updates), ([], []))
             batch[0].append(slot)
             batch[1].append(g)
-        if not alike:
-            return
-        unclipped = self.clip_value is self.clip_norm is self.clip_global_norm is None
-        factors: dict[Any, Array] = {}
-        if trial is not None:
-            factors = trial.begin(alike, rules, unclipped and not self._groups)
-            self._trial = trial
-        if not unclipped or self._groups:
-            factors = clip_together(alike, rules)
-        for (group, _, _), (few, gs) in alike.items():
-            with on_device_of(gs[0]):
-                self._apply(group, rules[group], factors.get(group), trial, few, gs)
-        count_step(self)
+        return alike, rules
+
+    def _rules(self) -> dict[Any, tuple[Any, float]]:
+        """Return by group, or None, who has the hyperparameters, and the learning rate."""
+        rules: dict[Any, tuple[Any, float]] = {None: (self, self.lr)}
+        for group in self._groups:
+            rules[group] = (own := group.rules(self)), own.lr
+        return rules
 
     def _meet(self, key: Any, param: Any) -> Slot:
         """Note a parameter that was not seen before; one without a gradient too, for the order."""
@@ -296,25 +304,6 @@ class Optimizer(Saveable):
         check_gradient(label, data, g)
         slot.settle(rules.state_names(), rules, label)
         return slot.take(g)
-
-    def _apply(
-        self,
-        group: Any,
-        rules: Any,
-        factor: Array,
-        trial: Trial | None,
-        slots: list[Slot],
-        grads: list[Array],
-    ) -> None:
-        if factor is not None:
-            factor = beside(grads[0], factor, slots[0].work)
-        near = factor, None if trial is None else trial.flag_beside(grads[0])
-        if slots[0].kernel is not None:
-            apply_kernel(self, group, rules, near, slots, grads)
-            return
-        refuse(self)
-        for slot, g in zip(slots, grads, strict=True):
-            self._apply_rule(rules[0], rules[1], near, slot, g)
 
     def _apply_rule(self, rules: Any, lr: float, near: _Near, slot: Slot, g: Array) -> None:
         slot.updates += 1

@@ -25,6 +25,7 @@ __all__ = [
     "clip_by_value",
     "clip_together",
     "clipped",
+    "is_beside",
     "moved_to",
 ]
 
@@ -134,8 +135,10 @@ def clip_by_global_norm(grads: Any, bound: float) -> tuple[Any, Any]:
     return _put(grads, new), norm
 
 
-def clipped(rules: Any, grads: list[Array]) -> tuple[list[Array], Array]:
+def clipped(rules: Any, grads: list[Array], times: Array = None) -> tuple[list[Array], Array]:
     """Return gradients as the hyperparameters of an optimizer, or of a group, say.
+
+    What is clipped is their product with ``times``, a 0-d array, if it is given.
 
     Returns
     -------
@@ -154,15 +157,33 @@ def clipped(rules: Any, grads: list[Array]) -> tuple[list[Array], Array]:
         msg = f"{type(rules).__name__}: give one of {', '.join(chosen)}: clipping is done one way."
         raise ConfigError(msg)
     if not chosen or not grads:
-        return grads, None
+        return grads, times
     bound = getattr(rules, chosen[0])
     if chosen == ["clip_global_norm"]:
-        return grads, _global_factor(grads, bound, rules._workspace)[0]
+        if (native := _native_factor(grads)) is not None:
+            near = None if times is None else moved_to(grads[0], times)
+            with backend.on_device_of(grads[0]):
+                return grads, native(grads, bound, _TINY, rules._workspace, near)[0]
+        grads = _multiplied(grads, times)
+        return grads, _global_factor(grads, bound)[0]
     one = _by_value if chosen == ["clip_value"] else _by_norm
-    return [one(g, bound) for g in grads], None
+    return [one(g, bound) for g in _multiplied(grads, times)], None
 
 
-def clip_together(alike: Mapping[Any, tuple[Any, list[Array]]], rules: Any) -> dict[Any, Array]:
+def _multiplied(grads: list[Array], times: Array) -> list[Array]:
+    if times is None:
+        return grads
+    new = []
+    for g in grads:
+        near = moved_to(g, times)
+        with backend.on_device_of(g):
+            new.append(as_array(g * near))
+    return new
+
+
+def clip_together(
+    alike: Mapping[Any, tuple[Any, list[Array]]], rules: Any, times: Array = None
+) -> dict[Any, Array]:
     """Clip gradients in their lists: those of an optimizer together, as those of a group.
 
     Parameters
@@ -171,6 +192,8 @@ def clip_together(alike: Mapping[Any, tuple[Any, list[Array]]], rules: Any) -> d
         By keys that begin with a group, or None: something, and a list of gradients.
     rules : dict
         By group: who has the hyperparameters, and something.
+    times : array, optional
+        What all gradients are multiplied with before: a 0-d array.
 
     Returns
     -------
@@ -183,7 +206,7 @@ def clip_together(alike: Mapping[Any, tuple[Any, list[Array]]], rules: Any) -> d
         together.setdefault(group if alone else None, []).append((group, grads))
     factors = {}
     for key, members in together.items():
-        new, factor = clipped(rules[key][0], [g for _, grads in members for g in grads])
+        new, factor = clipped(rules[key][0], [g for _, grads in members for g in grads], times)
         found = iter(new)
         for group, grads in members:
             grads[:] = islice(found, len(grads))
@@ -218,7 +241,11 @@ def _by_global_norm(grads: list[Array], bound: float) -> tuple[list[Array], Any]
     there = [g for g in grads if g is not None]
     if not there:
         return list(grads), 0.0
-    factor, norm = _global_factor(there, bound, {})
+    if (native := _native_factor(there)) is not None:
+        with backend.on_device_of(there[0]):
+            factor, norm = native(there, bound, _TINY, {}, None)
+    else:
+        factor, norm = _global_factor(there, bound)
     new = []
     for g in grads:
         if g is not None:
@@ -229,15 +256,18 @@ def _by_global_norm(grads: list[Array], bound: float) -> tuple[list[Array], Any]
     return new, norm
 
 
-def _global_factor(
-    grads: list[Array], bound: float, workspace: dict[Any, Any]
-) -> tuple[Array, Array]:
+def _native_factor(grads: list[Array]) -> Any:
+    """Return the kernel for the norm of gradients together, or None."""
+    first = grads[0]
+    native = getattr(kernels.load(array_namespace(first).__name__), "global_factor", None)
+    if native is not None and all(is_beside(first, g) and g.dtype == first.dtype for g in grads):
+        return native
+    return None
+
+
+def _global_factor(grads: list[Array], bound: float) -> tuple[Array, Array]:
     """Return what gradients are to be multiplied with, and the norm that they have together."""
     first, norms = grads[0], []
-    native = getattr(kernels.load(array_namespace(first).__name__), "global_factor", None)
-    if native is not None and all(_is_beside(first, g) and g.dtype == first.dtype for g in grads):
-        with backend.on_device_of(first):
-            return native(grads, bound, _TINY, workspace)
     for g in grads:
         with backend.on_device_of(g):
             norms.append(_norm(array_namespace(g), g))
@@ -258,12 +288,13 @@ def _joined(norms: list[Array]) -> Array:
 
 def moved_to(home: Array, x: Array) -> Array:
     """Return ``x`` on the device of ``home``, where it mostly is."""
-    if _is_beside(home, x):
+    if is_beside(home, x):
         return x
     return backend.to_device(x, backend.device_of(home))
 
 
-def _is_beside(home: Array, x: Array) -> bool:
+def is_beside(home: Array, x: Array) -> bool:
+    """Return whether two arrays are of one library, and lie on one device."""
     return type(x) is type(home) and x.device == home.device
 
 

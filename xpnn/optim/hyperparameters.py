@@ -40,8 +40,7 @@ class Tuned:
     @property
     def lr(self) -> Any:
         """The learning rate of the next update; a number or a schedule may be set at any time."""
-        lr = self._lr
-        return lr(self.steps + 1) if isinstance(lr, Schedule) else lr
+        return self._lr_without(0)
 
     @lr.setter
     def lr(self, lr: Any) -> None:
@@ -58,6 +57,11 @@ class Tuned:
             self._lr = copy.deepcopy(schedules.get(lr))
         else:
             self._lr = number(self, "lr", lr)
+
+    def _lr_without(self, skipped: int) -> Any:
+        """Return the learning rate of the next update, if so many of those counted were skipped."""
+        lr = self._lr
+        return lr(self.steps + 1 - skipped) if isinstance(lr, Schedule) else lr
 
     @property
     def schedule(self) -> Schedule | None:

@@ -12,7 +12,7 @@ from xpnn.optim.hyperparameters import Tuned, encoded
 from xpnn.optim.parameters import check_tensor, listed
 from xpnn.optim.schedules import Schedule
 from xpnn.optim.slots import Slot, State
-from xpnn.optim.trial import Trial
+from xpnn.optim.trial import Trials
 
 __all__ = ["Saveable"]
 
@@ -37,14 +37,11 @@ class Saveable(Tuned):
         self._slots: dict[int, Slot] = {}  # by id of the parameter, in order of appearance
         self._loaded: list[_Kept] | None = None  # until an update shows whose it is
         self._workspace: dict[Any, Any] = {}  # what kernels keep between steps
-        self._trial: Trial | None = None  # the last update, if it is not known whether it was made
+        self._trials = Trials()  # updates of which it is not known whether they were made
 
-    def _settle(self) -> None:
-        """Take the last update out of the counts if it was skipped, which a GPU knows by now."""
-        trial, self._trial = self._trial, None
-        if trial is not None and trial.skipped():
-            self.steps -= 1
-            trial.take_back()
+    def _settle(self, late: int = 0) -> None:
+        """Take updates that were skipped out of the counts; wait for all but the last ``late``."""
+        self.steps -= self._trials.settle(late)
 
     def state_names(self) -> tuple[str, ...]:
         """Return the names of the arrays that are kept for each parameter."""
@@ -106,6 +103,7 @@ class Saveable(Tuned):
         then, by any update, stays in the group to which it was added here.
         """
         kept, probe = self._read(state)
+        self._settle()  # the device counts on
         if params is not None:
             params = listed(type(self).__name__, params)
         elif self._slots:
@@ -115,7 +113,7 @@ class Saveable(Tuned):
         for name, value in probe.hyperparameters().items():
             setattr(self, name, value)
         self._lr, self.steps = probe._lr, state["steps"]
-        self._slots, self._loaded, self._trial = {}, kept, None
+        self._slots, self._loaded = {}, kept
         old, self._groups = self._groups, probe._groups
         for group in old:
             added, group.params = group.params, []
@@ -210,7 +208,7 @@ class Saveable(Tuned):
         self._settle()
         slots = self._slots.values()
         kept = [(slot.param, slot.state, slot.updates, slot.group) for slot in slots]
-        return {**vars(self), "_slots": kept, "_workspace": {}}
+        return {**vars(self), "_slots": kept, "_workspace": {}, "_trials": Trials()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # The parameters were copied too, so they have other ids.

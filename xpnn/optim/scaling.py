@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from xpnn import backend
+from xpnn import backend, kernels, replay
 from xpnn.backend import array_namespace, on_device_of, on_host, unwrap
 from xpnn.errors import ConfigError, DataError, GraphError, NonFiniteError
-from xpnn.optim import recording
+from xpnn.optim.clipping import is_beside, moved_to
 from xpnn.optim.config import number
+from xpnn.optim.recording import carry
 from xpnn.optim.slots import as_array
-from xpnn.optim.trial import Trial, overflow
+from xpnn.optim.trial import LATE, Trial, overflow
 
 __all__ = ["LossScaler"]
 
@@ -46,8 +47,10 @@ class LossScaler:
     -----
     Nobody waits for a GPU: it finds out by itself whether a gradient overflowed, and then leaves
     parameters and state of the optimizer as they are, to the last bit. The optimizer counts the
-    step, and takes it back when the next one is made; so do ``state_dict()`` and a copy, which wait
-    for the GPU. Where arrays lie on the host, the optimizer is not called at all.
+    step, and takes it back when the host has read that it was skipped, at most two steps late
+    (before the next one, with arrays of PyTorch and JAX). Meanwhile the GPU knows the count, so
+    that every step has the rate and the bias correction of its own. ``state_dict()`` and a copy
+    wait for the GPU. Where arrays lie on the host, the optimizer is not called at all.
 
     As PyTorch's ``GradScaler``, but for the update of the scale, which is part of ``step``.
 
@@ -94,7 +97,8 @@ class LossScaler:
         self._scale: Array = self.init_scale  # an array, once it is known where
         self._good: Array = 0  # steps since the scale was changed
         self._used: Array = None  # the scale of the last loss
-        self._trial: Trial | None = None  # the last step, if it is not known whether it was made
+        self._trials: list[Trial] = []  # the last steps, if it is not known whether they were made
+        self._workspace: dict[Any, Any] = {}  # what kernels keep between steps
 
     def scale(self, loss: Any) -> Any:
         """Return a loss, of one element, times the scale.
@@ -124,35 +128,80 @@ class LossScaler:
         NonFiniteError
             If 40 steps on end were skipped: the scale is not the cause.
         """
-        recording.refuse("LossScaler")
         if self._used is None:
             msg = "LossScaler.step: no loss was scaled. Call scaler.scale(loss).backward() before."
             raise GraphError(msg)
-        self._settle()
+        counted = bool(self._trials) and self._trials[-1].skips is not None
+        self._settle(LATE if counted and replay.current() is None else 0)
         optimizer._step(model, lambda params, grads: self._update(optimizer, params, grads))
 
     def _update(self, optimizer: Any, params: Any, grads: list[Any]) -> None:
-        flag = overflow([unwrap(g) for g in grads if g is not None])
-        with on_device_of(self._used):
-            factor = as_array(1.0 / self._used)
+        flag = overflow([unwrap(g) for g in grads if g is not None], self._workspace)
+        trial, scale, good = self._judged(optimizer, flag)
+        if (made := replay.current()) is not None:
+            self._record(made, optimizer, params, grads, trial, scale, good)
+            return
         if on_host(flag):
-            trial = Trial(factor, flag)
             if not trial.skipped():
-                optimizer._update(params, grads, Trial(factor))
+                optimizer._update(params, grads, Trial(trial.factor))
         else:
-            trial = Trial(factor, flag)
+            trial.send()
             optimizer._update(params, grads, trial)
-        self.steps += 1
-        self._trial = trial
-        self._adapt(flag)
+        self._scale, self._good = scale, good
+        self._count(trial)
         if on_host(flag):
             self._settle()
 
-    def _adapt(self, flag: Array) -> None:
-        """Change the scale after a step, on the device."""
+    def _count(self, trial: Trial) -> None:
+        self.steps += 1
+        self._trials.append(trial)
+
+    def _record(
+        self,
+        made: replay.Recording,
+        optimizer: Any,
+        params: Any,
+        grads: list[Any],
+        trial: Trial,
+        scale: Array,
+        good: Array,
+    ) -> None:
+        """Take a step that is recorded: each replay is a trial of its own."""
+
+        def known() -> bool:
+            self._settle(LATE)
+            return True
+
+        made.guards.append(known)
+        made.renewals.append(lambda: self._count(trial.anew()))
+        optimizer._update(params, grads, trial)
+        carry(made, self, "_scale", scale)
+        carry(made, self, "_good", good)
+        made.afterwards.append(lambda: trial.again.send())
+
+    def _judged(self, optimizer: Any, flag: Array) -> tuple[Trial, Array, Array]:
+        """Return what an optimizer is told of a step; and the scale and the good steps after it."""
         self._place(flag)
+        used = moved_to(flag, self._used)
+        native = getattr(kernels.load(array_namespace(flag).__name__), "adapt_scale", None)
         with on_device_of(flag):
-            self._scale, self._good = self._adapted(flag)
+            if native is None:
+                return Trial(as_array(1.0 / used), flag), *self._adapted(flag)
+            skips = self._skips_of(optimizer, flag)
+            factor, (scale, good, after) = native(
+                flag, used, (self._scale, self._good, skips),
+                growth=self.growth_factor, backoff=self.backoff_factor,
+                interval=self.growth_interval, largest=_LARGEST,
+            )  # fmt: skip
+        return Trial(factor, flag, (skips, after)), scale, good
+
+    def _skips_of(self, optimizer: Any, flag: Array) -> Array:
+        """Return how many steps of an optimizer were skipped, as the device of a flag counts."""
+        trials = optimizer._trials
+        if trials.skips is None or not is_beside(flag, trials.skips):
+            _refuse_first()
+            optimizer._settle()
+        return trials.place(flag)
 
     def _adapted(self, flag: Array) -> tuple[Array, Array]:
         xp = array_namespace(flag)
@@ -168,16 +217,21 @@ class LossScaler:
         """Return the scale on the device of an array, where it stays."""
         home = backend.device_of(x)
         if not hasattr(self._scale, "shape") or backend.device_of(self._scale) != home:
-            self._scale = backend.asarray(self._scale, device=home, dtype="float32")
-            self._good = backend.asarray(self._good, device=home, dtype="int32")
+            _refuse_first()
+            self._put(self._scale, self._good, home)
         return self._scale
 
-    def _settle(self) -> None:
-        """Count the last step, if it was skipped."""
-        trial, self._trial = self._trial, None
-        if trial is None:
-            return
-        if not trial.skipped():
+    def _put(self, scale: Any, good: Any, home: Any) -> None:
+        self._scale = backend.asarray(scale, device=home, dtype="float32")
+        self._good = backend.asarray(good, device=home, dtype="int32")
+
+    def _settle(self, late: int = 0) -> None:
+        """Count the steps that were skipped; wait for none of the last ``late``."""
+        while self._trials and (len(self._trials) > late or self._trials[0].is_known()):
+            self._note(self._trials.pop(0).skipped())
+
+    def _note(self, skipped: bool) -> None:
+        if not skipped:
             self._on_end = 0
             return
         self.skipped += 1
@@ -224,13 +278,27 @@ class LossScaler:
         if odd := [n for n in counts if type(n) is not int or n < 0]:
             msg = f"LossScaler.load_state_dict: {odd[0]!r} is no count of steps."
             raise DataError(msg)
-        self._scale, self._used, self._trial = scale, None, None
-        self._good, self.skipped, self._on_end, self.steps = counts
+        good, self.skipped, self._on_end, self.steps = counts
+        if hasattr(self._scale, "shape"):  # it stays where it is
+            self._put(scale, good, backend.device_of(self._scale))
+        else:
+            self._scale, self._good = scale, good
+        self._used = None
 
     def __getstate__(self) -> dict[str, Any]:
         self._settle()
-        return vars(self)
+        return {**vars(self), "_trials": [], "_workspace": {}}
 
     def __repr__(self) -> str:
         given = "init_scale growth_factor backoff_factor growth_interval".split()
         return f"LossScaler({', '.join(f'{name}={getattr(self, name)!r}' for name in given)})"
+
+
+def _refuse_first() -> None:
+    """Raise an error in a step that is recorded, which finds what it counts on the device."""
+    if replay.current() is not None:
+        msg = (
+            "LossScaler: a captured step is its first one with this optimizer, or on this device."
+            " Use the same scaler from the first call on."
+        )
+        raise GraphError(msg)

@@ -146,7 +146,7 @@ class _Replay:
         self._outputs: list[Any] = []
         self._result = result
         _flattened(result, self._outputs)
-        self._renewals = made.renewals
+        self._renewals, self._afterwards = made.renewals, made.afterwards
         self._guards: list[Callable[[], bool]] = [
             lambda: random.get_rng() is rng,
             *made.guards,
@@ -164,6 +164,8 @@ class _Replay:
         for renew in self._renewals:
             renew()
         self._graph.launch()
+        for follow in self._afterwards:
+            follow()
         copies = [_like(x, _copied(unwrap(x))) if _is_array(x) else x for x in self._outputs]
         return _rebuilt(self._result, copies)
 

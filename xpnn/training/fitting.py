@@ -59,9 +59,6 @@ def prepared(
     if flag("fit", "capture", capture) and accumulate > 1:
         msg = "fit: steps of several batches are not captured. Leave out 'accumulate' or 'capture'."
         raise ConfigError(msg)
-    if capture and model.scaler is not None:
-        msg = "fit: steps of a scaled loss are not captured. Take mixed_bfloat16, or no 'capture'."
-        raise ConfigError(msg)
     if verbose not in (0, 1, 2):
         msg = f"fit: 'verbose' must be 0, 1 or 2, got {verbose!r}."
         raise ConfigError(msg)
