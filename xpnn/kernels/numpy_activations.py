@@ -9,6 +9,7 @@ import numpy as np
 from xpnn.kernels.fast import sweep
 from xpnn.kernels.numpy_memory import empty, scratch
 from xpnn.kernels.numpy_parts import elementwise, is_large, keep, over_parts
+from xpnn.kernels.numpy_reductions import row_max, row_sums
 
 __all__ = [
     "keep_positive",
@@ -48,9 +49,7 @@ def relu_in_place(x: Array) -> None:
 
 def relu_vjp(xp: Any, g: Array, needs: list[bool], y: Array) -> tuple[Array]:
     if not is_large(y):
-        dx = np.zeros(g.shape, g.dtype)
-        np.copyto(dx, g, where=y > 0)  # a third faster than `where`
-        return (dx,)
+        return (np.where(y > 0, g, np.zeros((), g.dtype)),)
     f = keep_positive if g.dtype.char in "fd" and g.dtype == y.dtype else keep_positive.plain
     return (elementwise(f, g, y, size=_LARGE),)
 
@@ -70,12 +69,14 @@ def softmax(xp: Any, x: Array, *, axis: int) -> Array:
     y = empty(x.shape, x.dtype)
 
     def part(x: Array, y: Array, axis: int = -1) -> None:
+        along = axis in (-1, 1) and x.ndim == 2
+        top = row_max(x) if along else x.max(axis=axis, keepdims=True)
         # A difference that overflows has the exponential 0, as it should; only the warning is
         # unwanted.
         with np.errstate(over="ignore"):
-            np.subtract(x, x.max(axis=axis, keepdims=True), out=y)
+            np.subtract(x, top, out=y)
         np.exp(y, out=y)
-        y /= y.sum(axis=axis, keepdims=True)
+        y /= row_sums(y) if along else y.sum(axis=axis, keepdims=True)
 
     _over_rows(part, axis, x, y)
     return y
@@ -86,7 +87,8 @@ def softmax_vjp(xp: Any, g: Array, needs: list[bool], y: Array, axis: int) -> tu
 
     def part(g: Array, y: Array, dx: Array, axis: int = -1) -> None:
         np.multiply(g, y, out=dx)
-        np.subtract(g, dx.sum(axis=axis, keepdims=True), out=dx)
+        along = axis in (-1, 1) and g.ndim == 2
+        np.subtract(g, row_sums(dx) if along else dx.sum(axis=axis, keepdims=True), out=dx)
         dx *= y
 
     _over_rows(part, axis, g, y, dx)
