@@ -215,9 +215,12 @@ def _measured(
     steps: dict[str, Any] = {}
     report = {"card": card, "versions": _versions(), "steps": steps, "left out": {}, "missed": []}
     pairs = order(bench, set(options.only or ()))
-    for name in bench:
-        if any(name == row for row, _ in pairs):
-            row, work = bench[name], work_of(bench[name])
+    for name, row in bench.items():
+        if row.precision not in card["flops"]:
+            report["left out"][name] = "ml_dtypes, which has bfloat16, is not installed"
+            pairs = [pair for pair in pairs if pair[0] != name]
+        elif any(name == measured for measured, _ in pairs):
+            work = work_of(row)
             steps[name] = {
                 "network": row.network, "flops": work.flops, "bytes": work.bytes(row.precision),
                 "floor": work.floor(card["flops"][row.precision], card["bandwidth"], row.precision),

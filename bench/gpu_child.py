@@ -232,6 +232,11 @@ def _fit(row: Row, options: dict[str, Any]) -> dict[str, Any]:
     return {"seconds": statistics.median(laps), "range": [min(laps), max(laps)]}
 
 
+def _text(version: int) -> str:
+    """Return a version of CUDA, 13020, as it is written, 13.2."""
+    return f"{version // 1000}.{version % 1000 // 10}"
+
+
 def card(clock: Clock, quick: bool) -> dict[str, Any]:
     """Return what the card does: operations a second in a product, bytes a second in a copy."""
     import xpnn
@@ -257,15 +262,17 @@ def card(clock: Clock, quick: bool) -> dict[str, Any]:
         a = ops.astype(xpnn.get_rng().normal((n, n)), getattr(ops, kind))
         return 2 * n**3 / best(lambda: ops.matmul(a, a))
 
+    precisions = ["float32", "tf32"]
+    precisions += ["bfloat16"] if importlib.util.find_spec("ml_dtypes") else []
     runtime = importlib.import_module("cupy").cuda.runtime
     name = runtime.getDeviceProperties(runtime.getDevice())["name"]
     return {
         "name": name.decode() if isinstance(name, bytes) else name,
-        "driver": runtime.driverGetVersion(),
-        "runtime": runtime.runtimeGetVersion(),
+        "driver": _text(runtime.driverGetVersion()),
+        "runtime": _text(runtime.runtimeGetVersion()),
         "cupy": importlib.import_module("cupy").__version__,
         "cudnn": cudnn.status(),
-        "flops": {precision: rate(precision) for precision in ("float32", "tf32", "bfloat16")},
+        "flops": {precision: rate(precision) for precision in precisions},
         "bandwidth": 2 * 4 * m / best(lambda: xp.asarray(x, copy=True)),
     }
 

@@ -15,12 +15,13 @@ from networks.problems import Draw, Problem
 __all__ = ["in_torch", "in_xpnn", "optimizer_step", "problem"]
 
 _DROPPED = 0.5
+_DRAWN = 4096  # rows that are random numbers, and then come again: drawing more takes seconds
 
 
 def problem(rows: int, columns: int) -> Problem:
     """Return a matrix, the gradient of what it becomes, and scale and shift of a normalization."""
-    draw = Draw()
-    x, g = draw.normal(rows, columns), draw.normal(rows, columns)
+    draw, drawn = Draw(), min(rows, _DRAWN)
+    x, g = (np.resize(draw.normal(drawn, columns), (rows, columns)) for _ in range(2))
     return Problem(x, g, [draw.full(1.0, columns), draw.full(0.0, columns)])
 
 

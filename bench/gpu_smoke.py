@@ -16,7 +16,8 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any
 
 import gpu_child
@@ -29,7 +30,7 @@ _PACKAGES = (
     *("nvidia-cublas", "nvidia-cuda-nvrtc", "nvidia-cudnn-frontend", "nvidia-cudnn-cu13"),
     *("torch", "jax"),
 )
-_THREADS = 8
+_PROCESSES = 8  # NVRTC compiles one source at a time in each
 
 
 def sources() -> Iterator[tuple[str, str]]:
@@ -51,23 +52,25 @@ def _versions() -> None:
     print(importlib.import_module("xpnn").device_report(), flush=True)
 
 
+def _begin() -> None:
+    gpu_child.start("xpnn")
+
+
+def _compile(name: str, code: str) -> str:
+    """Compile a source for the current device; return what is wrong with it."""
+    try:
+        importlib.import_module("xpnn.kernels.cupy_launch").module(code).compile()
+    except Exception as error:  # whatever NVRTC, or the loader, has to say
+        return f"{name}: {' '.join(str(error).split())[:2000]}"
+    return ""
+
+
 def _compiled() -> None:
     """Compile all sources, several at a time; raise an error that names those that fail."""
-    cupy, launch = (importlib.import_module(n) for n in ("cupy", "xpnn.kernels.cupy_launch"))
-    device = cupy.cuda.Device()
-
-    def compile_one(named: tuple[str, str]) -> str:
-        name, code = named
-        with device:  # the current device is of a thread
-            try:
-                launch.module(code).compile()
-            except Exception as error:  # whatever NVRTC, or the loader, has to say
-                return f"{name}: {' '.join(str(error).split())[:2000]}"
-        return ""
-
     every = list(sources())
-    with ThreadPoolExecutor(_THREADS) as pool:
-        failures = [text for text in pool.map(compile_one, every) if text]
+    workers = min(_PROCESSES, os.cpu_count() or 1)
+    with ProcessPoolExecutor(workers, get_context("spawn"), _begin) as pool:
+        failures = [text for text in pool.map(_compile, *zip(*every, strict=True)) if text]
     if failures:
         raise RuntimeError("\n".join(failures))
     print(f"  {len(every)} sources", end="")
