@@ -68,8 +68,8 @@ def _include_options() -> list[str]:
     return [f"-I{folder}" for folder in found if folder]
 
 
-def compile_cuda(source: str, architecture: str) -> bytes:
-    """Compile a CUDA source to a cubin; skip the test without NVRTC."""
+def compile_cuda(source: str, architecture: str, to: str = "CUBIN") -> bytes:
+    """Compile a CUDA source to a cubin, or to PTX; skip the test without NVRTC."""
     nvrtc = _nvrtc()
     if nvrtc is None:
         pytest.skip("NVRTC is not here: pip install cupy-cuda13x nvidia-cuda-nvrtc")
@@ -77,7 +77,7 @@ def compile_cuda(source: str, architecture: str) -> bytes:
     try:
         options = (f"--gpu-architecture={architecture}", "--std=c++17", *_include_options())
         nvrtc.compileProgram(program, options)
-        return bytes(nvrtc.getCUBIN(program))
+        return bytes(getattr(nvrtc, f"get{to}")(program))
     except nvrtc.NVRTCError as error:
         raise CompileError(nvrtc.getProgramLog(program)) from error
     finally:
@@ -91,6 +91,21 @@ SOURCES = dict(kernel_sources())
 @pytest.mark.parametrize("name", SOURCES)
 def test_source_compiles(name: str, architecture: str) -> None:
     assert compile_cuda(SOURCES[name], architecture).startswith(b"\x7fELF")
+
+
+@pytest.mark.parametrize("name", [n for n in SOURCES if ".rows " in n or ".layer_norm " in n])
+def test_rows_move_sixteen_bytes_at_a_time(name: str) -> None:
+    """As the compiler likes to take packs apart, and to lay them into memory of a thread."""
+    ptx = compile_cuda(SOURCES[name], "compute_90", to="PTX").decode()
+    entries = ptx.split(".visible .entry ")[1:]
+    assert len(entries) > 10
+    for entry in entries:
+        kernel = entry[: entry.index("(")]
+        if kernel in ("normalize_sums", "sum_parts"):  # of columns
+            continue
+        assert "ld.global.nc.v4" in entry, kernel
+        assert "st.global.cg.v4" in entry or kernel == "cross_entropy", kernel
+        assert ".local" not in entry, kernel
 
 
 @pytest.mark.parametrize("dtype", cupy_launch.DTYPES)

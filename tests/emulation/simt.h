@@ -279,6 +279,8 @@ inline void sincospi(double x, double* sine, double* cosine) {
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 template <typename T>
 T __ldg(const T* at) { return *at; }
+template <typename T>
+void __stcg(T* at, T value) { *at = value; }
 using std::abs;
 using std::acos;
 using std::acosh;

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import array_api_compat.numpy as host
 import numpy as np
 import pytest
+from emulation.arrays import launches
 
-from gpu.twins import DTYPES, draw, on_cuda, same, values
+from gpu.twins import DTYPES, counted, draw, on_cuda, same, values
 from xpnn import functional as F
+from xpnn.kernels import cupy_layer_norm, cupy_rows
+from xpnn.kernels.cupy_teams import Teams
 from xpnn.primitives.activations import log_softmax, softmax
 from xpnn.primitives.losses import softmax_cross_entropy
 from xpnn.primitives.normalization import normalize
@@ -61,3 +68,137 @@ def test_normalization(
     scale, shift = (draw(rng, *lengths, dtype=dtype) for _ in range(2))
     for pair in ((scale, shift), (scale, None), (None, shift), (None, None)):
         same(normalize, (x, *pair), g, axes=axes, epsilon=1e-3, centered=centered)
+
+
+# ------------------------------------------------------------------- how rows are shared out
+
+
+def lengths(dtype: str) -> list[int]:
+    """Return lengths of rows for all teams, the last two of 64 KB and of a little more."""
+    together = 16 // draw(np.random.default_rng(0), 1, dtype=dtype).itemsize
+    return [1, 31, 33, 1000, 4099, 3000 * together, 4096 * together, 4096 * together + 1]
+
+
+LONG = [(dtype, length) for dtype in DTYPES for length in lengths(dtype)]
+
+
+@pytest.mark.parametrize(("dtype", "length"), LONG)
+def test_softmax_of_any_length(dtype: str, length: int) -> None:
+    rng = np.random.default_rng(1)
+    x, g = (draw(rng, 3, length, dtype=dtype) for _ in range(2))
+    same(softmax, (x * 3,), g)
+    same(log_softmax, (x * 3,), g)
+    labels = rng.integers(0, length, 3)
+    same(softmax_cross_entropy, (x * 3, labels), g[:, 0], smoothing=0.1, mean=False)
+
+
+@pytest.mark.parametrize(("dtype", "length"), LONG)
+def test_normalization_of_any_length(dtype: str, length: int) -> None:
+    rng = np.random.default_rng(2)
+    x, g = draw(rng, 3, length, dtype=dtype) * 3 + 1, draw(rng, 3, length, dtype=dtype)
+    scale, shift = (draw(rng, length, dtype=dtype) for _ in range(2))
+    for centered in (True, False):
+        options: dict[str, Any] = {"axes": (1,), "epsilon": 1e-3, "centered": centered}
+        same(normalize, (x, scale, shift), g, **options)
+        same(normalize, (x, scale, shift), g, needs=[True, False, False], **options)
+        same(normalize, (x, scale, shift), g, needs=[False, True, True], **options)
+
+
+@pytest.mark.parametrize("length", [5, 64, 300, 1100])
+def test_many_rows_have_sums_in_a_fixed_order(length: int) -> None:
+    rng = np.random.default_rng(3)
+    x, g = (draw(rng, 700, length, dtype="float32") for _ in range(2))
+    scale, shift = (draw(rng, length, dtype="float32") for _ in range(2))
+    same(normalize, (x, scale, shift), g, axes=(1,), epsilon=1e-5)
+
+
+def test_teams() -> None:
+    x = on_cuda(np.zeros((1, 8), "float32"))
+    found = {n: Teams.of(x, n) for n in (4, 8, 36, 256, 260, 513, 8192, 8196, 16384, 16385)}
+    assert {n: (teams.packs, teams.size) for n, teams in found.items()} == {
+        4: (2, 1), 8: (2, 1), 36: (2, 8), 256: (2, 32), 260: (4, 32), 513: (4, 64),
+        8192: (4, 512), 8196: (8, 288), 16384: (8, 512), 16385: (0, 512),
+    }  # fmt: skip
+    assert found[36].each == 16
+    assert Teams.with_sums(x, 8192).packs == 4
+    assert Teams.with_sums(x, 8193).packs == 0
+
+
+@pytest.mark.parametrize("length", [33, 20000])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_none(value: float, length: int) -> None:
+    x = np.linspace(-3, 3, 2 * length, dtype="float32").reshape(2, length)
+    x[0, 7] = value
+    labels = np.asarray([3, 5])
+    options: dict[str, Any] = {"smoothing": 0.0, "mean": False}
+    loss = cupy_rows.softmax_cross_entropy(None, on_cuda(x), on_cuda(labels), **options)[0]
+    with np.errstate(invalid="ignore"):
+        for f in (F.softmax, F.log_softmax):
+            np.testing.assert_allclose(values(f(on_cuda(x))), f(x), rtol=2e-5, atol=2e-7)
+        expected = softmax_cross_entropy(host, x, labels, **options)
+    np.testing.assert_allclose(values(loss), expected, rtol=2e-5)
+
+
+@pytest.mark.parametrize("length", [33, 20000])
+def test_the_variance_of_a_row_does_not_cancel(length: int) -> None:
+    x = np.random.default_rng(4).standard_normal((2, length)) + 1000
+    x[:, 0] += 1e5
+    x = x.astype("float32")
+    _, (mean, inverse) = cupy_layer_norm.normalize(
+        None, on_cuda(x), None, None, axes=(1,), epsilon=0.0, centered=True
+    )
+    exact = x.astype("float64")
+    np.testing.assert_allclose(values(mean), exact.mean(1), rtol=1e-6)
+    np.testing.assert_allclose(values(inverse), 1 / exact.std(1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("length", [33, 1000])
+def test_rows_that_begin_anywhere(length: int, dtype: str) -> None:
+    rng = np.random.default_rng(5)
+    memory = on_cuda(draw(rng, 2, 4 * length + 1, dtype=dtype))
+    x, g = memory[0, 1:].reshape(4, length), memory[0, :-1].reshape(4, length)
+    assert x.data.ptr % 16
+    scale = memory[1, 1 : length + 1]
+    options: dict[str, Any] = {"axes": (1,), "epsilon": 1e-5, "centered": True}
+
+    def results(x: Any, g: Any, scale: Any) -> Any:
+        y, res = cupy_layer_norm.normalize(None, x, scale, None, **options)
+        grads = cupy_layer_norm.normalize_vjp(
+            None, g, [True, True, False], res, x, scale, None, (1,)
+        )
+        z = cupy_rows.softmax(None, x, axis=-1)
+        return values((y, *grads, z, *cupy_rows.softmax_vjp(None, x, [True], z, -1)))
+
+    for a, b in zip(results(x, g, scale), results(x.copy(), g, scale.copy()), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@counted
+@pytest.mark.parametrize(("length", "of_sums"), [(40, 2), (9000, 3)])
+def test_launches(length: int, of_sums: int) -> None:
+    x = on_cuda(np.ones((3, length), "float32"))
+    labels, ones = on_cuda(np.zeros(3, "int64")), on_cuda(np.ones(length, "float32"))
+    loss, kept = cupy_rows.softmax_cross_entropy(None, x, labels, smoothing=0.0, mean=False)
+    norm: dict[str, Any] = {"axes": (1,), "epsilon": 1e-5, "centered": True}
+    _, moments = cupy_layer_norm.normalize(None, x, ones, ones, **norm)
+
+    def back(*needs: bool) -> None:
+        cupy_layer_norm.normalize_vjp(None, x, [*needs], moments, x, ones, ones, (1,))
+
+    def count(f: Callable[..., Any], *args: Any, **options: Any) -> int:
+        before = launches.count
+        f(*args, **options)
+        return launches.count - before
+
+    assert count(cupy_rows.softmax, None, x, axis=-1) == 1
+    assert count(cupy_rows.softmax_vjp, None, x, [True], x, -1) == 1
+    assert count(cupy_rows.log_softmax, None, x, axis=-1) == 1
+    assert count(cupy_rows.log_softmax_vjp, None, x, [True], x, -1) == 1
+    loss_options: dict[str, Any] = {"smoothing": 0.0, "mean": False}
+    assert count(cupy_rows.softmax_cross_entropy, None, x, labels, **loss_options) == 1
+    needs = [True, False]
+    assert count(cupy_rows.softmax_cross_entropy_vjp, None, loss, needs, x, kept, 0.0, False) == 1
+    assert count(cupy_layer_norm.normalize, None, x, ones, ones, **norm) == 1
+    assert count(back, True, False, False) == 1
+    assert count(back, True, True, True) == of_sums

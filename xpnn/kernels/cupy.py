@@ -28,6 +28,7 @@ from xpnn.kernels.cupy_embedding import (
     take_accepts,
     take_vjp,
 )
+from xpnn.kernels.cupy_layer_norm import normalize, normalize_accepts, normalize_vjp
 from xpnn.kernels.cupy_norm import batch_norm, batch_norm_accepts, batch_norm_vjp
 from xpnn.kernels.cupy_norms import global_factor, gradient_norm
 from xpnn.kernels.cupy_optim import elementwise_update
@@ -68,9 +69,6 @@ from xpnn.kernels.cupy_rows import (
     log_softmax,
     log_softmax_accepts,
     log_softmax_vjp,
-    normalize,
-    normalize_accepts,
-    normalize_vjp,
     softmax,
     softmax_accepts,
     softmax_cross_entropy,

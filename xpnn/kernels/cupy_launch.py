@@ -70,15 +70,20 @@ class Source:
         Its name in ``kernels/cuda``, without the suffix.
     dtypes : sequence of str
         What it is compiled for: real numbers by default.
+    headers : sequence of str
+        Files that stand before it.
     """
 
-    def __init__(self, file: str, dtypes: tuple[str, ...] = DTYPES) -> None:
+    def __init__(
+        self, file: str, dtypes: tuple[str, ...] = DTYPES, headers: tuple[str, ...] = ()
+    ) -> None:
         self.file, self.dtypes = file, dtypes
+        self._files = (*headers, f"{file}.cu")
         self._kernels: dict[tuple[str, Any], Any] = {}
 
     @cached_property
     def _text(self) -> str:
-        return (_FOLDER / f"{self.file}.cu").read_text()
+        return "\n".join((_FOLDER / file).read_text() for file in self._files)
 
     def code(self, dtype: str) -> str:
         """Return the source for arrays of a dtype."""

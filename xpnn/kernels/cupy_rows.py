@@ -1,20 +1,20 @@
-"""CUDA kernels of what is computed by rows: softmax, cross-entropy, layer normalization."""
+"""CUDA kernels of softmax, its logarithm and cross-entropy.
+
+A row that fits into the registers of a block, 64 KB, is read once; of a longer one, all but the
+loss, which needs no second look, read it twice. ``cuda/rows.cu`` counts what moves.
+"""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from xpnn.kernels.cupy_launch import Source, contiguous, cupy, threads_for, wide
-from xpnn.kernels.layouts import normalizes_rows
+from xpnn.kernels.cupy_launch import Source, contiguous, cupy, wide
+from xpnn.kernels.cupy_teams import Teams, aligned, are_rows, by_rows
 
 __all__ = [
     "log_softmax",
     "log_softmax_accepts",
     "log_softmax_vjp",
-    "normalize",
-    "normalize_accepts",
-    "normalize_vjp",
     "softmax",
     "softmax_accepts",
     "softmax_cross_entropy",
@@ -26,8 +26,7 @@ __all__ = [
 
 Array = Any
 
-_rows = Source("rows")
-_PARTS = 64  # at most, into which rows are divided for sums over them
+_rows = Source("rows", headers=("teams.cuh",))
 
 
 def sources() -> dict[str, str]:
@@ -35,36 +34,30 @@ def sources() -> dict[str, str]:
     return _rows.codes()
 
 
-def _by_rows(x: Array, axes: int = 1) -> tuple[int, int]:
-    """Return how many rows an array has, and how long they are, if they are its last axes."""
-    columns = math.prod(x.shape[x.ndim - axes :])
-    return x.size // columns, columns
-
-
-def _is_real(x: Array) -> bool:
-    return x.dtype.name in ("float16", "bfloat16", "float32", "float64")
+def _launch(name: str, x: Array, *arrays: Array) -> None:
+    """Run a kernel over the rows of an array, after which they are cut."""
+    shape = by_rows(x)
+    Teams.of(x, shape[1]).launch(_rows, name, x.dtype, shape, *arrays)
 
 
 # ------------------------------------------------------------------------------ softmax
 
 
 def softmax_accepts(x: Array, *, axis: int) -> bool:
-    return _is_real(x) and x.size > 0 and axis in (-1, x.ndim - 1)
+    return are_rows(x) and axis in (-1, x.ndim - 1)
 
 
 def softmax(xp: Any, x: Array, *, axis: int) -> Array:
-    x = contiguous(x)
+    x = aligned(x)
     y = cupy().empty_like(x)
-    rows, columns = _by_rows(x)
-    _rows.launch("softmax", x.dtype, rows, threads_for(columns), x, y, columns)
+    _launch("softmax", x, x, y)
     return y
 
 
 def softmax_vjp(xp: Any, g: Array, needs: list[bool], y: Array, axis: int) -> tuple[Array]:
-    g, y = contiguous(g), contiguous(y)
+    g, y = aligned(g), aligned(y)
     dx = cupy().empty_like(y)
-    rows, columns = _by_rows(y)
-    _rows.launch("softmax_vjp", y.dtype, rows, threads_for(columns), g, y, dx, columns)
+    _launch("softmax_vjp", y, g, y, dx)
     return (dx,)
 
 
@@ -73,18 +66,16 @@ def log_softmax_accepts(x: Array, *, axis: int) -> bool:
 
 
 def log_softmax(xp: Any, x: Array, *, axis: int) -> Array:
-    x = contiguous(x)
+    x = aligned(x)
     y = cupy().empty_like(x)
-    rows, columns = _by_rows(x)
-    _rows.launch("log_softmax", x.dtype, rows, threads_for(columns), x, y, columns)
+    _launch("log_softmax", x, x, y)
     return y
 
 
 def log_softmax_vjp(xp: Any, g: Array, needs: list[bool], y: Array, axis: int) -> tuple[Array]:
-    g, y = contiguous(g), contiguous(y)
+    g, y = aligned(g), aligned(y)
     dx = cupy().empty_like(y)
-    rows, columns = _by_rows(y)
-    _rows.launch("log_softmax_vjp", y.dtype, rows, threads_for(columns), g, y, dx, columns)
+    _launch("log_softmax_vjp", y, g, y, dx)
     return (dx,)
 
 
@@ -94,18 +85,18 @@ def log_softmax_vjp(xp: Any, g: Array, needs: list[bool], y: Array, axis: int) -
 def softmax_cross_entropy_accepts(
     logits: Array, labels: Array, *, smoothing: float, mean: bool
 ) -> bool:
-    return _is_real(logits) and logits.size > 0
+    return are_rows(logits)
 
 
 def softmax_cross_entropy(
     xp: Any, logits: Array, labels: Array, *, smoothing: float, mean: bool
 ) -> tuple[Array, Any]:
-    logits, targets = contiguous(logits), _whole(labels)
-    rows, columns = _by_rows(logits)
+    logits, targets = aligned(logits), _whole(labels)
+    rows, columns = by_rows(logits)
     loss, logarithm = (cupy().empty(rows, wide(logits.dtype)) for _ in range(2))
-    _rows.launch(
-        "cross_entropy", logits.dtype, rows, threads_for(columns),
-        logits, targets, loss, logarithm, columns, float(smoothing),
+    Teams.of(logits, columns).launch_any(
+        _rows, "cross_entropy", logits.dtype, (rows, columns),
+        logits, targets, loss, logarithm, float(smoothing),
     )  # fmt: skip
     value = loss.mean() if mean else loss.reshape(labels.shape)
     return value.astype(logits.dtype, copy=False), (logarithm, targets)
@@ -123,94 +114,17 @@ def softmax_cross_entropy_vjp(
     smoothing: float,
     mean: bool,
 ) -> tuple[Array, None]:
-    logits, (logarithm, targets) = contiguous(logits), res
+    logits, (logarithm, targets) = aligned(logits), res
     dx = cupy().empty_like(logits)
-    rows, columns = _by_rows(logits)
+    rows, columns = by_rows(logits)
     of_row = contiguous(g.astype(logarithm.dtype, copy=False))
-    _rows.launch(
-        "cross_entropy_vjp", logits.dtype, rows, threads_for(columns),
+    Teams.of(logits, columns).launch_any(
+        _rows, "cross_entropy_vjp", logits.dtype, (rows, columns),
         of_row, 0 if mean else 1, 1 / rows if mean else 1.0,
-        logits, targets, logarithm, dx, columns, float(smoothing),
+        logits, targets, logarithm, dx, float(smoothing),
     )  # fmt: skip
     return dx, None
 
 
 def _whole(labels: Array) -> Array:
     return contiguous(labels.astype("int64", copy=False))
-
-
-# ------------------------------------------------------------------------ normalization
-
-
-def normalize_accepts(
-    x: Array,
-    scale: Array | None,
-    shift: Array | None,
-    *,
-    axes: tuple[int, ...],
-    epsilon: float,
-    centered: bool,
-) -> bool:
-    """Whether the axes are the last ones, scale and shift of their lengths, all of one dtype."""
-    return _is_real(x) and normalizes_rows(x, (scale, shift), axes)
-
-
-def normalize(
-    xp: Any,
-    x: Array,
-    scale: Array | None,
-    shift: Array | None,
-    *,
-    axes: tuple[int, ...],
-    epsilon: float,
-    centered: bool,
-) -> tuple[Array, tuple[Array | None, Array]]:
-    x = contiguous(x)
-    rows, columns = _by_rows(x, len(axes))
-    y, inverse = cupy().empty_like(x), cupy().empty(rows, wide(x.dtype))
-    mean = cupy().empty_like(inverse) if centered else None
-    _rows.launch(
-        "normalize", x.dtype, rows, threads_for(columns),
-        x, contiguous(scale), contiguous(shift), y, mean, inverse, columns, float(epsilon),
-    )  # fmt: skip
-    return y, (mean, inverse)
-
-
-normalize.residual = True  # type: ignore[attr-defined]
-
-
-def normalize_vjp(
-    xp: Any,
-    g: Array,
-    needs: list[bool],
-    res: tuple[Array | None, Array],
-    x: Array,
-    scale: Array | None,
-    shift: Array | None,
-    axes: tuple[int, ...],
-) -> tuple[Array | None, ...]:
-    mean, inverse = res
-    g, x = contiguous(g), contiguous(x)
-    rows, columns = _by_rows(x, len(axes))
-    dx = d_scale = d_shift = None
-    if needs[0]:
-        dx = cupy().empty_like(x)
-        _rows.launch(
-            "normalize_vjp", x.dtype, rows, threads_for(columns),
-            g, x, contiguous(scale), mean, inverse, dx, columns,
-        )  # fmt: skip
-    if (needs[1] and scale is not None) or (needs[2] and shift is not None):
-        parts = min(-(-rows // 32), _PARTS)
-        sums = cupy().empty((2, parts, columns), inverse.dtype)
-        threads = threads_for(columns, 128)
-        grid = (-(-columns // threads), parts)
-        _rows.launch(
-            "normalize_sums", x.dtype, grid, threads,
-            g, x, mean, inverse, sums[0], sums[1], rows, columns,
-        )  # fmt: skip
-        totals = sums.sum(axis=1).astype(x.dtype, copy=False)
-        if needs[1] and scale is not None:
-            d_scale = totals[0].reshape(scale.shape)
-        if needs[2] and shift is not None:
-            d_shift = totals[1].reshape(shift.shape)
-    return dx, d_scale, d_shift

@@ -45,5 +45,31 @@ __device__ __forceinline__ A over_block(A x) {
     return over_warp<Join>(x);
 }
 
+// Count, mean, and sum of the squared deviations from it (Welford; Chan, Golub & LeVeque).
+struct Moments {
+    A count, mean, squares;
+
+    static __device__ __forceinline__ Moments nothing() { return {0, 0, 0}; }
+
+    __device__ __forceinline__ void add(A x, A one_over_count) {
+        const A deviation = x - mean;
+        mean += deviation * one_over_count;
+        squares += deviation * (x - mean);
+    }
+
+    static __device__ __forceinline__ Moments join(const Moments& a, const Moments& b) {
+        const A count = a.count + b.count, between = b.mean - a.mean;
+        if (count == 0) return a;
+        const A share = b.count / count;
+        return {count, a.mean + between * share,
+                a.squares + b.squares + between * between * a.count * share};
+    }
+
+    __device__ __forceinline__ Moments shuffled(int by) const {
+        return {__shfl_xor_sync(ALL, count, by), __shfl_xor_sync(ALL, mean, by),
+                __shfl_xor_sync(ALL, squares, by)};
+    }
+};
+
 #define FOR_EACH(i, n) \
     for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (i64)gridDim.x * blockDim.x)

@@ -1,158 +1,222 @@
-// Functions of rows: a block computes a row, and its threads stride over the columns.
+// Softmax and cross-entropy of rows, each computed by a team of threads; see teams.cuh.
+//
+// What moves, against the least possible, in elements of T a column (of a row that fits, and of one
+// that does not):
+//
+//     softmax, log_softmax            2 and 3 of 2      x; y
+//     softmax_vjp, log_softmax_vjp    3 and 5 of 3      g, y; dx
+//     cross_entropy                   1 and 1 of 1      x
+//     cross_entropy_vjp               2 and 2 of 2      x; dx
+
+constexpr A LOWEST = A(sizeof(A) == 4 ? -3.4028234663852886e38 : -1.7976931348623157e308);
+
+// The largest of some numbers x, sum(exp(x - top)), and, for smoothing, sum(x - top).
+struct Exponentials {
+    A top, total, shifted, count;
+
+    static __device__ __forceinline__ Exponentials nothing() { return {LOWEST, 0, 0, 0}; }
+
+    __device__ __forceinline__ void raise(A to) {
+        if (!(to > top)) return;
+        total *= exp(top - to);
+        if (count) shifted += count * (top - to);
+        top = to;
+    }
+
+    static __device__ __forceinline__ Exponentials join(Exponentials a, Exponentials b) {
+        a.raise(b.top), b.raise(a.top);
+        return {a.top, a.total + b.total, a.shifted + b.shifted, a.count + b.count};
+    }
+
+    __device__ __forceinline__ Exponentials shuffled(int by) const {
+        return {__shfl_xor_sync(ALL, top, by), __shfl_xor_sync(ALL, total, by),
+                __shfl_xor_sync(ALL, shifted, by), __shfl_xor_sync(ALL, count, by)};
+    }
+};
+
+// By one pass over a row, of which nothing has to be known before.
+__device__ __forceinline__ Exponentials exponentials(const Row& at, const T* x) {
+    Exponentials found = Exponentials::nothing();
+    each<0>(at, [&](int, int j) {
+        const Words pack = at.read(x, j, T(-INFINITY));
+        A top = pack[0];
+        #pragma unroll
+        for (int i = 1; i < WIDTH; ++i) top = Max::join(top, pack[i]);
+        found.raise(top);
+        #pragma unroll
+        for (int i = 0; i < WIDTH; ++i) {
+            if (!at.has(j + i)) continue;
+            const A shifted = pack[i] - found.top;
+            found.total += exp(shifted);
+            found.shifted += shifted;
+            found.count += 1;
+        }
+    });
+    return over_team(found, at.size);
+}
+
+template <int PACKS>
+__device__ __forceinline__ A largest(const Row& at, const Held<PACKS>& x) {
+    A top = -INFINITY;
+    each<PACKS>(at, [&](int k, int) {
+        #pragma unroll
+        for (int i = 0; i < WIDTH; ++i) top = Max::join(top, x(k)[i]);
+    });
+    return over_team(Top{top}, at.size).value;
+}
 
 // ---------------------------------------------------------------------------- softmax
 
-extern "C" __global__ void softmax(const T* x, T* y, i64 columns) {
-    x += blockIdx.x * columns, y += blockIdx.x * columns;
-    A top = -INFINITY;
-    for (i64 j = threadIdx.x; j < columns; j += blockDim.x) top = Max::join(top, A(x[j]));
-    top = over_block<Max>(top);
-    A total = 0;
-    for (i64 j = threadIdx.x; j < columns; j += blockDim.x) total += exp(A(x[j]) - top);
-    total = over_block<Sum>(total);
-    for (i64 j = threadIdx.x; j < columns; j += blockDim.x) y[j] = T(exp(A(x[j]) - top) / total);
-}
-
-// y (g - sum(g y))
-extern "C" __global__ void softmax_vjp(const T* g, const T* y, T* dx, i64 columns) {
-    g += blockIdx.x * columns, y += blockIdx.x * columns, dx += blockIdx.x * columns;
-    A total = 0;
-    for (i64 j = threadIdx.x; j < columns; j += blockDim.x) total += A(g[j]) * A(y[j]);
-    total = over_block<Sum>(total);
-    for (i64 j = threadIdx.x; j < columns; j += blockDim.x) dx[j] = T(A(y[j]) * (A(g[j]) - total));
-}
-
-// x - log(sum(exp(x))); a finite x has a finite result, and minus infinity stays what it is
-extern "C" __global__ void log_softmax(const T* x, T* y, i64 columns) {
-    const A lowest = sizeof(A) == 4 ? A(-3.4028234663852886e38) : A(-1.7976931348623157e308);
-    x += blockIdx.x * columns, y += blockIdx.x * columns;
-    A top = -INFINITY;
-    for (i64 j = threadIdx.x; j < columns; j += blockDim.x) top = Max::join(top, A(x[j]));
-    top = over_block<Max>(top);
-    A total = 0;
-    for (i64 j = threadIdx.x; j < columns; j += blockDim.x) total += exp(A(x[j]) - top);
-    total = log(over_block<Sum>(total));
-    for (i64 j = threadIdx.x; j < columns; j += blockDim.x) {
-        const A value = A(x[j]), shifted = value - top;
-        if (value == -INFINITY) y[j] = x[j];
-        else y[j] = T((shifted == -INFINITY ? lowest : shifted) - total);
+template <int PACKS>
+__device__ __forceinline__ void softmax_by(const T* x, T* __restrict__ y, i64 rows, i64 columns, i64 size) {
+    const Row at = Row::of(x, rows, columns, size);
+    x += at.start, y += at.start;
+    if constexpr (PACKS > 0) {
+        const Held<PACKS> held(at, x, T(-INFINITY));
+        const A top = largest(at, held);
+        A e[PACKS][WIDTH], total = 0;
+        each<PACKS>(at, [&](int k, int) {
+            #pragma unroll
+            for (int i = 0; i < WIDTH; ++i) total += e[k][i] = exp(held(k)[i] - top);
+        });
+        const A factor = 1 / over_team(Two{total, 0}, at.size).first;
+        each<PACKS>(at, [&](int k, int j) {
+            Words result;
+            #pragma unroll
+            for (int i = 0; i < WIDTH; ++i) result.put(i, T(e[k][i] * factor));
+            at.write(y, j, result);
+        });
+    } else {
+        const Exponentials all = exponentials(at, x);
+        const A factor = 1 / all.total;
+        each<0>(at, [&](int, int j) {
+            const Words pack = at.read(x, j, T(-INFINITY));
+            Words result;
+            #pragma unroll
+            for (int i = 0; i < WIDTH; ++i) result.put(i, T(exp(pack[i] - all.top) * factor));
+            at.write(y, j, result);
+        });
     }
 }
 
-// g - exp(y) sum(g)
-extern "C" __global__ void log_softmax_vjp(const T* g, const T* y, T* dx, i64 columns) {
-    g += blockIdx.x * columns, y += blockIdx.x * columns, dx += blockIdx.x * columns;
+// y (g - sum(g y))
+template <int PACKS>
+__device__ __forceinline__ void softmax_vjp_by(
+    const T* g, const T* y, T* __restrict__ dx, i64 rows, i64 columns, i64 size) {
+    const Row at = Row::of(y, rows, columns, size);
+    const Held<PACKS> given(at, g + at.start, T(0)), value(at, y + at.start, T(0));
     A total = 0;
-    for (i64 j = threadIdx.x; j < columns; j += blockDim.x) total += A(g[j]);
-    total = over_block<Sum>(total);
-    for (i64 j = threadIdx.x; j < columns; j += blockDim.x) dx[j] = T(A(g[j]) - exp(A(y[j])) * total);
+    each<PACKS>(at, [&](int k, int) {
+        const Words &a = given(k), &b = value(k);
+        #pragma unroll
+        for (int i = 0; i < WIDTH; ++i) total += a[i] * b[i];
+    });
+    total = over_team(Two{total, 0}, at.size).first;
+    each<PACKS>(at, [&](int k, int j) {
+        const Words &a = given(k), &b = value(k);
+        Words result;
+        #pragma unroll
+        for (int i = 0; i < WIDTH; ++i) result.put(i, T(b[i] * (a[i] - total)));
+        at.write(dx + at.start, j, result);
+    });
 }
+
+// x - log(sum(exp(x))); a finite x has a finite result, and minus infinity stays what it is
+template <int PACKS>
+__device__ __forceinline__ void log_softmax_by(const T* x, T* __restrict__ y, i64 rows, i64 columns, i64 size) {
+    const Row at = Row::of(x, rows, columns, size);
+    x += at.start, y += at.start;
+    const Held<PACKS> held(at, x, T(-INFINITY));
+    A top, total = 0;
+    if constexpr (PACKS > 0) {
+        top = largest(at, held);
+        each<PACKS>(at, [&](int k, int) {
+            #pragma unroll
+            for (int i = 0; i < WIDTH; ++i) total += exp(held(k)[i] - top);
+        });
+        total = over_team(Two{total, 0}, at.size).first;
+    } else {
+        const Exponentials all = exponentials(at, x);
+        top = all.top, total = all.total;
+    }
+    total = log(total);
+    each<PACKS>(at, [&](int k, int j) {
+        const Words& pack = held(k);
+        Words result;
+        #pragma unroll
+        for (int i = 0; i < WIDTH; ++i) {
+            const A value = pack[i], shifted = value - top;
+            const A finite = (shifted == -INFINITY ? LOWEST : shifted) - total;
+            result.put(i, T(value == -INFINITY ? value : finite));
+        }
+        at.write(y, j, result);
+    });
+}
+
+// g - exp(y) sum(g)
+template <int PACKS>
+__device__ __forceinline__ void log_softmax_vjp_by(
+    const T* g, const T* y, T* __restrict__ dx, i64 rows, i64 columns, i64 size) {
+    const Row at = Row::of(y, rows, columns, size);
+    const Held<PACKS> given(at, g + at.start, T(0)), value(at, y + at.start, T(0));
+    A total = 0;
+    each<PACKS>(at, [&](int k, int) {
+        const Words& a = given(k);
+        #pragma unroll
+        for (int i = 0; i < WIDTH; ++i) total += a[i];
+    });
+    total = over_team(Two{total, 0}, at.size).first;
+    each<PACKS>(at, [&](int k, int j) {
+        const Words &a = given(k), &b = value(k);
+        Words result;
+        #pragma unroll
+        for (int i = 0; i < WIDTH; ++i) result.put(i, T(a[i] - exp(b[i]) * total));
+        at.write(dx + at.start, j, result);
+    });
+}
+
+TEAM_KERNEL(softmax, (const T* x, T* __restrict__ y, i64 rows, i64 columns, i64 size),
+            (x, y, rows, columns, size))
+TEAM_KERNEL(softmax_vjp, (const T* g, const T* y, T* __restrict__ dx, i64 rows, i64 columns, i64 size),
+            (g, y, dx, rows, columns, size))
+TEAM_KERNEL(log_softmax, (const T* x, T* __restrict__ y, i64 rows, i64 columns, i64 size),
+            (x, y, rows, columns, size))
+TEAM_KERNEL(log_softmax_vjp, (const T* g, const T* y, T* __restrict__ dx, i64 rows, i64 columns, i64 size),
+            (g, y, dx, rows, columns, size))
 
 // ---------------------------------------------------------------------- cross-entropy
 
 // log(sum(exp(x))) - ((1 - s) x[label] + s mean(x)); the logarithm is kept.
-extern "C" __global__ void cross_entropy(
-    const T* x, const i64* labels, A* loss, A* logarithm, i64 columns, double smoothing) {
-    x += blockIdx.x * columns;
-    A top = -INFINITY;
-    for (i64 j = threadIdx.x; j < columns; j += blockDim.x) top = Max::join(top, A(x[j]));
-    top = over_block<Max>(top);
-    A total = 0, sum = 0;
-    for (i64 j = threadIdx.x; j < columns; j += blockDim.x) {
-        const A shifted = A(x[j]) - top;
-        total += exp(shifted);
-        sum += shifted;
-    }
-    total = log(over_block<Sum>(total));
-    if (smoothing) sum = over_block<Sum>(sum);
-    if (threadIdx.x == 0) {
-        A target = A(x[labels[blockIdx.x]]) - top;
-        if (smoothing) target = A(1 - smoothing) * target + A(smoothing) * sum / columns;
-        loss[blockIdx.x] = total - target;
-        logarithm[blockIdx.x] = total + top;
-    }
+extern "C" __global__ void __launch_bounds__(512) cross_entropy(
+    const T* x, const i64* labels, A* loss, A* logarithm, double smoothing, i64 rows, i64 columns,
+    i64 size) {
+    const Row at = Row::of(x, rows, columns, size);
+    const Exponentials all = exponentials(at, x + at.start);
+    if (at.lane || !at.columns) return;
+    A target = A(x[at.start + labels[at.index]]) - all.top;
+    if (smoothing) target = A(1 - smoothing) * target + A(smoothing) * all.shifted / at.columns;
+    const A total = log(all.total);
+    loss[at.index] = total - target;
+    logarithm[at.index] = total + all.top;
 }
 
 // (softmax(x) - target) g; one g a row, or `scale` times one for all
-extern "C" __global__ void cross_entropy_vjp(
-    const A* g, i64 g_step, double scale, const T* x, const i64* labels, const A* logarithm, T* dx,
-    i64 columns, double smoothing) {
-    const i64 row = blockIdx.x, label = labels[row];
-    x += row * columns, dx += row * columns;
-    const A factor = g[row * g_step] * A(scale), end = logarithm[row];
-    const A others = A(smoothing) / columns;
-    for (i64 j = threadIdx.x; j < columns; j += blockDim.x) {
-        const A target = others + (j == label ? A(1 - smoothing) : A(0));
-        dx[j] = T((exp(A(x[j]) - end) - target) * factor);
-    }
-}
-
-// --------------------------------------------------------------------- normalization
-
-// (x - mean) / sqrt(var + epsilon) * scale + shift, by rows; mean is null for that of RMS.
-extern "C" __global__ void normalize(
-    const T* x, const T* scale, const T* shift, T* y, A* mean, A* inverse, i64 columns,
-    double epsilon) {
-    const i64 row = blockIdx.x;
-    x += row * columns, y += row * columns;
-    A mu = 0;
-    if (mean) {
-        for (i64 j = threadIdx.x; j < columns; j += blockDim.x) mu += A(x[j]);
-        mu = over_block<Sum>(mu) / columns;
-    }
-    A squares = 0;
-    for (i64 j = threadIdx.x; j < columns; j += blockDim.x) {
-        const A deviation = A(x[j]) - mu;
-        squares += deviation * deviation;
-    }
-    const A factor = 1 / sqrt(over_block<Sum>(squares) / columns + A(epsilon));
-    for (i64 j = threadIdx.x; j < columns; j += blockDim.x) {
-        A value = (A(x[j]) - mu) * factor;
-        if (scale) value *= A(scale[j]);
-        if (shift) value += A(shift[j]);
-        y[j] = T(value);
-    }
-    if (threadIdx.x == 0) {
-        if (mean) mean[row] = mu;
-        inverse[row] = factor;
-    }
-}
-
-// dx = (h - mean(h) - x^ mean(h x^)) / sigma, h = g scale
-extern "C" __global__ void normalize_vjp(
-    const T* g, const T* x, const T* scale, const A* mean, const A* inverse, T* dx, i64 columns) {
-    const i64 row = blockIdx.x;
-    g += row * columns, x += row * columns, dx += row * columns;
-    const A mu = mean ? mean[row] : A(0), factor = inverse[row];
-    A sum = 0, product = 0;
-    for (i64 j = threadIdx.x; j < columns; j += blockDim.x) {
-        const A h = A(g[j]) * (scale ? A(scale[j]) : A(1));
-        sum += h;
-        product += h * (A(x[j]) - mu) * factor;
-    }
-    product = over_block<Sum>(product) / columns;
-    sum = mean ? over_block<Sum>(sum) / columns : A(0);
-    for (i64 j = threadIdx.x; j < columns; j += blockDim.x) {
-        const A h = A(g[j]) * (scale ? A(scale[j]) : A(1));
-        dx[j] = T((h - sum - (A(x[j]) - mu) * factor * product) * factor);
-    }
-}
-
-// Sums over rows of g and of g x^: a thread a column, a block a part of the rows; the parts are
-// added up by a second launch, always in the same order.
-extern "C" __global__ void normalize_sums(
-    const T* g, const T* x, const A* mean, const A* inverse, A* d_scale, A* d_shift, i64 rows,
-    i64 columns) {
-    const i64 j = (i64)blockIdx.x * blockDim.x + threadIdx.x;
-    if (j >= columns) return;
-    const i64 each = (rows + gridDim.y - 1) / gridDim.y;
-    const i64 first = blockIdx.y * each, last = min(first + each, rows);
-    A sum = 0, product = 0;
-    for (i64 row = first; row < last; ++row) {
-        const A h = A(g[row * columns + j]);
-        sum += h;
-        product += h * (A(x[row * columns + j]) - (mean ? mean[row] : A(0))) * inverse[row];
-    }
-    d_scale[blockIdx.y * columns + j] = product;
-    d_shift[blockIdx.y * columns + j] = sum;
+extern "C" __global__ void __launch_bounds__(512) cross_entropy_vjp(
+    const A* g, i64 g_step, double scale, const T* x, const i64* labels, const A* logarithm, T* __restrict__ dx,
+    double smoothing, i64 rows, i64 columns, i64 size) {
+    const Row at = Row::of(x, rows, columns, size);
+    if (!at.columns) return;
+    const i64 label = labels[at.index];
+    const A factor = g[at.index * g_step] * A(scale), end = logarithm[at.index];
+    const A others = A(smoothing) / at.columns, one = A(1 - smoothing);
+    each<0>(at, [&](int, int j) {
+        const Words pack = at.read(x + at.start, j, T(0));
+        Words result;
+        #pragma unroll
+        for (int i = 0; i < WIDTH; ++i) {
+            const A target = others + (j + i == label ? one : A(0));
+            result.put(i, T((exp(pack[i] - end) - target) * factor));
+        }
+        at.write(dx + at.start, j, result);
+    });
 }
