@@ -12,7 +12,7 @@ from helpers import usable
 from gpu.twins import DTYPES, counted, draw, on_cuda, same
 from xpnn.backend import as_device
 from xpnn.primitives.recurrent import lstm_scan, rnn_scan
-from xpnn.primitives.recurrent_gru import gru_scan
+from xpnn.primitives.recurrent_gru import gru_scan, gru_scan_reset_before
 
 pytestmark = pytest.mark.gpu
 
@@ -83,6 +83,19 @@ def test_gru(sizes: tuple[int, ...], dtype: str) -> None:
         same(gru_scan, (x, w, u, b, None, h, mask), g, grad_clip=0.1, **options)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sizes", SIZES)
+def test_gru_that_resets_before_the_product(sizes: tuple[int, ...], dtype: str) -> None:
+    (x, w, u, b), (h,), g = given(sizes, 3, dtype)
+    options = {"tolerance": HALF.get(dtype)}
+    for mask in masks(sizes):
+        same(gru_scan_reset_before, (x, w, u, b, h, mask), g, **options)
+        same(gru_scan_reset_before, (x, w, u, None, h, mask), g, reverse=True, **options)
+        same(gru_scan_reset_before, (x, w, u, b, h, mask), g, grad_clip=0.1, **options)
+    for some in ((None, g[1]), (g[0], None)):
+        same(gru_scan_reset_before, (x, w, u, b, h, None), some, **options)
+
+
 @pytest.mark.parametrize("missing", [(0,), (1,), (0, 1), (2,)])
 def test_gradients_that_have_not_arrived(missing: tuple[int, ...]) -> None:
     (x, w, u, b), (h, c), g = given((3, 4, 5, 7), 4, "float64", states=2)
@@ -98,17 +111,22 @@ def test_arrays_that_lie_otherwise() -> None:
 
 
 @counted
-def test_a_step_is_two_launches() -> None:
+@pytest.mark.parametrize(("scan", "a_step"), [(lstm_scan, 2), (gru_scan_reset_before, 4)])
+def test_a_step_is_as_many_launches_as_products(scan: Any, a_step: int) -> None:
     xp = as_device(usable("cuda")).xp
+    states = 2 if scan is lstm_scan else 1
     counts = []
     for steps in (5, 9):
-        (x, w, u, b), (h, c), g = given((3, steps, 5, 7), 4, "float32", states=2)
-        arrays, g = on_cuda((x, w, u, b, h, c, None, None)), on_cuda(g)
-        kernel, static = lstm_scan.on(xp), {"tied": False, "reverse": False, "grad_clip": None}
+        gates = 4 if scan is lstm_scan else 3
+        (x, w, u, b), first, g = given((3, steps, 5, 7), gates, "float32", states=states)
+        peephole = (None,) if scan is lstm_scan else ()
+        arrays, g = on_cuda((x, w, u, b, *first, *peephole, None)), on_cuda(g)
+        kernel, static = scan.on(xp), {**scan.defaults}
         before = launches.count
         y, res = kernel.forward(xp, *arrays, **static)
         between = launches.count
-        kernel.joint(xp, g, [True] * 8, *kernel.joint.take(y, res, arrays), **static)
+        needs = [True] * len(arrays)
+        kernel.joint(xp, g, needs, *kernel.joint.take(y, res, arrays), **static)
         counts.append((between - before, launches.count - between))
     forward, backward = (b - a for a, b in zip(*counts, strict=True))
-    assert (forward, backward) == (2 * 4, 2 * 4)
+    assert (forward, backward) == (a_step * 4, a_step * 4)

@@ -179,3 +179,66 @@ extern "C" __global__ void gru_back(
     dq[2 * H] = T(d_n * r);
     carry[at.of_state] = at.counts ? dh * z : dh;
 }
+
+// ------------------------------------------------------------- GRU, reset before the product
+
+// Gates r and z in the place of their share, and r h, which n's product is of.
+extern "C" __global__ void gru_reset(
+    T* gates, const A* q, const T* bias, const T* h, T* resets,
+    i64 rows, i64 steps, i64 hidden, i64 t, i64 reverse) {
+    const i64 H = hidden;
+    const Place at = here(nullptr, 3, rows, steps, H, t, reverse);
+    if (!at.inside) return;
+    gates += t * rows * 3 * H + at.of_gates;
+    q += blockIdx.x * 2 * H + at.j;
+    const A r = sigmoid(A(gates[0]) + or_zero(bias, at.j) + q[0]);
+    gates[0] = T(r);
+    gates[H] = T(sigmoid(A(gates[H]) + or_zero(bias, H + at.j) + q[H]));
+    resets[t * rows * H + at.of_state] = T(r * A(h[at.before]));
+}
+
+extern "C" __global__ void gru_renew(
+    T* gates, const A* q, const T* bias, const unsigned char* mask, T* h, T* y,
+    i64 rows, i64 steps, i64 hidden, i64 t, i64 reverse) {
+    const i64 H = hidden;
+    const Place at = here(mask, 3, rows, steps, H, t, reverse);
+    if (!at.inside) return;
+    gates += t * rows * 3 * H + at.of_gates;
+    const A n = tanh(A(gates[2 * H]) + or_zero(bias, 2 * H + at.j) + q[at.of_state]);
+    gates[2 * H] = T(n);
+    const A before = A(h[at.before]);
+    const T state = at.counts ? T(n + A(gates[H]) * (before - n)) : h[at.before];
+    h[at.after] = state;
+    y[at.in_time] = state;
+}
+
+// The gradients of z and n; that of n goes back to r h first.
+extern "C" __global__ void gru_renew_back(
+    const T* gates, const T* h, const unsigned char* mask, const T* arriving, const A* past,
+    A* carry, T* da,
+    i64 rows, i64 steps, i64 hidden, i64 t, i64 reverse, double limit) {
+    const i64 H = hidden;
+    const Place at = here(mask, 3, rows, steps, H, t, reverse);
+    if (!at.inside) return;
+    gates += t * rows * 3 * H + at.of_gates, da += t * rows * 3 * H + at.of_gates;
+    const A dh = arrived(past, carry, arriving, at), most = A(limit);
+    const A z = A(gates[H]), n = A(gates[2 * H]);
+    const A of_n = clip(dh * (1 - z) * of_tanh(n), most);
+    const A of_z = clip(dh * (A(h[at.before]) - n) * of_sigmoid(z), most);
+    da[H] = T(at.counts ? of_z : A(0));
+    da[2 * H] = T(at.counts ? of_n : A(0));
+    carry[at.of_state] = at.counts ? dh * z : dh;
+}
+
+// The gradient of r, given that of r h, which is 0 where the step does not count.
+extern "C" __global__ void gru_reset_back(
+    const T* gates, const T* h, const A* d_reset, A* carry, T* da,
+    i64 rows, i64 steps, i64 hidden, i64 t, i64 reverse, double limit) {
+    const i64 H = hidden;
+    const Place at = here(nullptr, 3, rows, steps, H, t, reverse);
+    if (!at.inside) return;
+    const i64 offset = t * rows * 3 * H + at.of_gates;
+    const A r = A(gates[offset]), d = d_reset[at.of_state];
+    da[offset] = T(clip(d * A(h[at.before]) * of_sigmoid(r), A(limit)));
+    carry[at.of_state] += d * r;
+}
