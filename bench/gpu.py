@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from gpu_card import best_of
 from gpu_child import MARK, serve
 from gpu_rows import CONTESTANTS, FULL, TINY, Row, order, work_of
 from gpu_targets import missed
@@ -204,6 +205,19 @@ def _options() -> Any:
     return options
 
 
+def _card(processes: dict[str, Process], options: Any) -> dict[str, Any]:
+    """Return what the card is and does, for whoever of xpnn and PyTorch does most with it."""
+    asked = {"row": "card", "quick": options.quick}
+    card = processes["xpnn"].ask(asked, 60 * options.minutes)
+    if isinstance(card, str):
+        sys.exit(f"nothing was measured: {card}")
+    found = {"xpnn": {key: card[key] for key in ("flops", "bandwidth")}}
+    theirs = processes["torch"].ask(asked, 60 * options.minutes)
+    if isinstance(theirs, dict):
+        found["torch"] = theirs
+    return card | best_of(found)
+
+
 def _measured(
     card: dict[str, Any],
     bench: dict[str, Row],
@@ -256,9 +270,7 @@ def main() -> None:
     end = time.monotonic() + 60 * options.minutes
     processes = {name: Process(name) for name in dict.fromkeys(p for p, _ in CONTESTANTS.values())}
     try:
-        card = processes["xpnn"].ask({"row": "card", "quick": options.quick}, 60 * options.minutes)
-        if isinstance(card, str):
-            sys.exit(f"nothing was measured: {card}")
+        card = _card(processes, options)
         bench = TINY if options.quick else FULL
         report = _measured(card, bench, options, end, processes)
     finally:

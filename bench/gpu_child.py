@@ -7,122 +7,27 @@ ahead as it does in training; JAX, ``fit`` and its steps by the clock of the hos
 
 from __future__ import annotations
 
-import gc
 import importlib
-import importlib.util
 import itertools
 import json
-import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gpu_kernels
+from gpu_card import facts, rates
+from gpu_libraries import Absent, Clock, let_go, set_precision, start
 from gpu_rows import CONTESTANTS, FULL, TINY, Row
 from gpu_work import KERNELS
 
-__all__ = ["Absent", "answer", "serve", "step_of"]
+__all__ = ["answer", "serve", "step_of"]
 
-_GROUP = 5
 MARK = "result "  # before what is an answer, among what libraries print
-Clock = Callable[[], Callable[[], float]]
-
-
-class Absent(Exception):
-    """A library is not here, or sees no GPU."""
-
-
-def start(process: str) -> Clock:
-    """Let a library compute on the GPU; return what starts a clock that, called, stops it."""
-    library = process.partition(",")[0]
-    if library != "xpnn" and importlib.util.find_spec(library) is None:
-        msg = f"{library} is not installed"
-        raise Absent(msg)
-    if library == "jax":
-        import jax
-
-        if jax.default_backend() != "gpu":
-            msg = "JAX sees no GPU"
-            raise Absent(msg)
-        return _host_clock
-    if library == "torch":
-        import torch
-
-        if not torch.cuda.is_available():
-            msg = "PyTorch sees no GPU"
-            raise Absent(msg)
-        torch.set_default_device("cuda")
-        return _torch_clock
-    if process.endswith("without cuDNN"):
-        sys.modules["cudnn"] = None  # type: ignore[assignment]
-    if os.environ.get("XPNN_EMULATE_CUDA"):  # for a test: no figures
-        sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-        importlib.import_module("emulation.fake_cupy").install()
-    import xpnn
-    from xpnn.errors import DeviceError
-
-    try:
-        xpnn.set_device("cuda")
-    except DeviceError as error:
-        raise Absent(str(error)) from error
-    return _cupy_clock
-
-
-def _host_clock() -> Callable[[], float]:
-    begun = time.perf_counter()
-    return lambda: time.perf_counter() - begun
-
-
-def _torch_clock() -> Callable[[], float]:
-    import torch
-
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    begin.record()
-
-    def stop() -> float:
-        end.record()
-        end.synchronize()
-        return float(begin.elapsed_time(end)) / 1e3
-
-    return stop
-
-
-def _cupy_clock() -> Callable[[], float]:
-    import cupy
-
-    begin, end = cupy.cuda.Event(), cupy.cuda.Event()
-    begin.record()
-
-    def stop() -> float:
-        end.record()
-        end.synchronize()
-        return float(cupy.cuda.get_elapsed_time(begin, end)) / 1e3
-
-    return stop
 
 
 # -------------------------------------------------------------------------------- steps
-
-
-def set_precision(library: str, precision: str) -> None:
-    """Say how a library multiplies what is float32."""
-    rounded = precision == "tf32"
-    if library == "jax":
-        import jax
-
-        how = "tensorfloat32" if rounded else "float32"
-        jax.config.update("jax_default_matmul_precision", how)
-    elif library == "torch":
-        import torch
-
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = rounded
-    else:
-        import xpnn
-
-        xpnn.set_matmul_precision("tf32" if rounded else "highest")
 
 
 def step_of(library: str, row: Row, options: dict[str, Any]) -> Callable[[], Any]:
@@ -232,77 +137,19 @@ def _fit(row: Row, options: dict[str, Any]) -> dict[str, Any]:
     return {"seconds": statistics.median(laps), "range": [min(laps), max(laps)]}
 
 
-def _text(version: int) -> str:
-    """Return a version of CUDA, 13020, as it is written, 13.2."""
-    return f"{version // 1000}.{version % 1000 // 10}"
-
-
-def card(clock: Clock, quick: bool) -> dict[str, Any]:
-    """Return what the card does: operations a second in a product, bytes a second in a copy."""
-    import xpnn
-    from xpnn import ops
-    from xpnn.kernels import cudnn
-
-    n, m = (16, 1000) if quick else (8192, 250_000_000)
-    x, xp = ops.zeros(m).data, xpnn.get_device().xp
-
-    def best(f: Callable[[], Any]) -> float:
-        f()
-        found = []
-        for _ in range(2 if quick else 5):
-            stop = clock()
-            for _ in range(_GROUP):  # so that the host is ahead of the card
-                f()
-            found.append(stop() / _GROUP)
-        return max(min(found), 1e-9)
-
-    def rate(precision: str) -> float:
-        set_precision("xpnn", precision)
-        kind = "bfloat16" if precision == "bfloat16" else "float32"
-        a = ops.astype(xpnn.get_rng().normal((n, n)), getattr(ops, kind))
-        return 2 * n**3 / best(lambda: ops.matmul(a, a))
-
-    precisions = ["float32", "tf32"]
-    precisions += ["bfloat16"] if importlib.util.find_spec("ml_dtypes") else []
-    runtime = importlib.import_module("cupy").cuda.runtime
-    name = runtime.getDeviceProperties(runtime.getDevice())["name"]
-    return {
-        "name": name.decode() if isinstance(name, bytes) else name,
-        "driver": _text(runtime.driverGetVersion()),
-        "runtime": _text(runtime.runtimeGetVersion()),
-        "cupy": importlib.import_module("cupy").__version__,
-        "cudnn": cudnn.status(),
-        "flops": {precision: rate(precision) for precision in precisions},
-        "bandwidth": 2 * 4 * m / best(lambda: xp.asarray(x, copy=True)),
-    }
-
-
 # ------------------------------------------------------------------------- line by line
 
 
 def answer(process: str, clock: Clock, asked: dict[str, Any]) -> dict[str, Any]:
     """Return what was measured."""
     if asked["row"] == "card":
-        return card(clock, asked["quick"])
+        return rates(process, clock, asked["quick"]) | (facts() if process == "xpnn" else {})
     row = (TINY if asked["quick"] else FULL)[asked["row"]]
     library, options = process.partition(",")[0], CONTESTANTS[asked["who"]][1]
     set_precision(library, row.precision)
     if row.network == "fit":
         return _fit(row, options)
     return _timed(step_of(library, row, options), clock, asked["seconds"])
-
-
-def _let_go(library: str) -> None:
-    """Give memory back: others compute on the card as well."""
-    gc.collect()
-    if library == "xpnn":
-        importlib.import_module("xpnn").free_memory("cuda")
-    elif library == "torch":
-        if "torch._dynamo" in sys.modules:
-            sys.modules["torch._dynamo"].reset()
-        importlib.import_module("torch").cuda.empty_cache()
-    else:
-        importlib.import_module("jax").clear_caches()
 
 
 def _say(found: dict[str, Any]) -> None:
@@ -320,7 +167,7 @@ def serve(process: str) -> None:
     for line in sys.stdin:
         try:
             found = answer(process, clock, json.loads(line))
-            _let_go(process.partition(",")[0])
+            let_go(process.partition(",")[0])
         except Exception as error:  # after which nobody knows in what state the card is
             text = " ".join(str(error).split())
             _say({"failed": f"{type(error).__name__}: {text[:300]}"})

@@ -21,6 +21,7 @@ from multiprocessing import get_context
 from typing import Any
 
 import gpu_child
+import gpu_libraries
 from gpu_rows import TINY
 
 __all__ = ["main", "sources"]
@@ -53,7 +54,7 @@ def _versions() -> None:
 
 
 def _begin() -> None:
-    gpu_child.start("xpnn")
+    gpu_libraries.start("xpnn")
 
 
 def _compile(name: str, code: str) -> str:
@@ -89,8 +90,8 @@ def _steps(network: str) -> None:
 def main() -> None:
     """Run all, and say what failed."""
     try:
-        gpu_child.start("xpnn")
-    except gpu_child.Absent as error:
+        gpu_libraries.start("xpnn")
+    except gpu_libraries.Absent as error:
         sys.exit(f"no GPU: {error}")
     parts: dict[str, Callable[[], None]] = {"versions": _versions, "compiling": _compiled}
     for network in dict.fromkeys(row.network for row in TINY.values()):

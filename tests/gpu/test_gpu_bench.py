@@ -114,6 +114,16 @@ def _report(**seconds: float) -> dict[str, Any]:
     return {"card": {"cudnn": "not installed"}, "steps": {step: row}}
 
 
+def test_the_card_is_as_good_as_the_best_library_on_it() -> None:
+    ours = {"flops": {"float32": 1.0, "tf32": 9.0}, "bandwidth": 5.0}
+    theirs = {"flops": {"float32": 2.0, "tf32": 8.0, "bfloat16": 7.0}, "bandwidth": 4.0}
+    found = {"xpnn": ours, "torch": theirs}
+    best_of = importlib.import_module("gpu_card").best_of
+    flops = {"float32": 2.0, "tf32": 9.0}
+    assert best_of(found) == {"flops": flops, "bandwidth": 5.0, "of": found}
+    assert best_of({"xpnn": ours})["flops"] == ours["flops"]
+
+
 def test_what_is_missed_is_said() -> None:
     missed = importlib.import_module("gpu_targets").missed
     unmeasured = [
