@@ -14,6 +14,7 @@ export PYTHONUNBUFFERED=1 PYTHONFAULTHANDLER=1
 export XLA_PYTHON_CLIENT_PREALLOCATE=false                  # others need the card's memory too
 export USER=${USER:-bench}                                  # which torch.compile asks for
 [ -w "${HOME:-/}" ] || export CUPY_CACHE_DIR=$(mktemp -d)   # compiled kernels are kept in $HOME
+export XPNN_FAST=0                                          # Numba compiles for the CPU alone
 failed=0
 
 part() {  # NAME SECONDS SIGNAL COMMAND...: run a command for so long at most; note its failure
@@ -38,7 +39,7 @@ if "$python" -c 'import xdist' 2> /dev/null; then
     plugins=(-p xdist -n "$(($(nproc) < 8 ? $(nproc) : 8))")
     # a test that hangs ends its process, in whose place another goes on
     "$python" -c 'import pytest_timeout' 2> /dev/null &&
-        plugins+=(-p timeout --timeout=40 --timeout-method=thread)
+        plugins+=(-p timeout --timeout=60 --timeout-method=thread)
 fi
 part tests 150 INT env JAX_PLATFORMS=cpu OPENBLAS_NUM_THREADS=2 "$python" -m pytest -q \
     -p no:cacheprovider -m gpu -o faulthandler_timeout=30 --durations=10 "${plugins[@]}" tests \
