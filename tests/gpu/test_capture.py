@@ -10,9 +10,10 @@ import pytest
 from helpers import usable
 
 import xpnn
-from xpnn import _cuda, layers, losses
+from xpnn import _cuda, layers, losses, replay
 from xpnn import functional as F
 from xpnn.errors import ConfigError, GraphError
+from xpnn.kernels import cupy_random, cupy_tables
 from xpnn.training import capture
 
 pytestmark = pytest.mark.gpu
@@ -183,3 +184,16 @@ def test_on_the_host_a_step_is_called_as_it_is() -> None:
 def test_warmup_is_checked(warmup: Any) -> None:
     with pytest.raises(ConfigError, match="capture: 'warmup' must be a whole number"):
         capture(lambda: None, warmup=warmup)
+
+
+def test_what_the_host_writes_lies_outside_of_the_memory_of_a_recording() -> None:
+    import cupy
+
+    pool = cupy.cuda.MemoryPool()
+    with cupy.cuda.using_allocator(pool.malloc), replay.recording():
+        mirror = cupy_tables.Mirror()
+        mirror.place(np.zeros(4))
+        kept = mirror.array, cupy_random.place()
+        assert pool.total_bytes() == 0
+        kept = *kept, cupy.empty(4)
+        assert pool.total_bytes() > 0

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
-    *("DTYPES", "Source", "contiguous", "cupy", "kernel", "module", "prelude", "threads_for"),
-    "wide",
+    *("DTYPES", "Source", "contiguous", "cupy", "kernel", "module", "outside", "prelude"),
+    *("threads_for", "wide"),
 ]
 
 Array = Any
@@ -36,6 +36,15 @@ _WIDE = {"float16": "float32", "bfloat16": "float32", "float32": "float32", "flo
 def cupy() -> Any:
     """Return CuPy, imported now."""
     return importlib.import_module("cupy")
+
+
+def outside() -> Any:
+    """Return the context in which memory does not come from that of a recording.
+
+    The host writes there before a replay. In the memory of the recording, kernels of the same
+    replay could write before it is read: what they needed has been let go of, and given again.
+    """
+    return cupy().cuda.using_allocator(cupy().get_default_memory_pool().malloc)
 
 
 @cache

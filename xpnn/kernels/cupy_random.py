@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from xpnn.kernels.cupy_launch import outside
+
 __all__ = [
     "bernoulli",
     "discrete",
@@ -196,9 +198,11 @@ def sources() -> dict[str, str]:
 def place() -> Array:
     """Return an array for a number that is added to a counter; :func:`put` sets it.
 
-    It is made while a step is recorded, where zeros would be written at each replay.
+    It is made while a step is recorded, where zeros would be written at each replay, and outside
+    of the memory of the recording.
     """
-    return _cupy().empty(1, "uint64")
+    with outside():
+        return _cupy().empty(1, "uint64")
 
 
 def put(moved: Array, value: int) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from xpnn import replay
-from xpnn.kernels.cupy_launch import cupy
+from xpnn.kernels.cupy_launch import cupy, outside
 
 __all__ = ["Chunks", "Mirror", "mirror"]
 
@@ -37,6 +38,7 @@ class Mirror:
     read what was there before.
 
     In a step that is recorded nothing is copied: the array is made, and written before a replay.
+    It lies outside of the memory of the recording, whose kernels may write anywhere in that.
     """
 
     __slots__ = ("_buffers", "_values", "array")
@@ -58,7 +60,8 @@ class Mirror:
     def place(self, values: Array) -> None:
         """Make an array for such values, which are put there later."""
         if self.array is None or self.array.shape != values.shape:
-            self.array = cupy().empty(values.shape, values.dtype)
+            with nullcontext() if replay.current() is None else outside():
+                self.array = cupy().empty(values.shape, values.dtype)
             self._values, self._buffers = None, []
 
     def _has(self, values: Array) -> bool:
