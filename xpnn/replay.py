@@ -11,6 +11,7 @@ Nothing here knows a GPU; the recording itself is made by :mod:`xpnn.training.ca
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -31,12 +32,15 @@ class Recording:
     afterwards : list of callables
         To be called when each replay has been launched.
     undone : list of callables
-        To be called once, when the recording is made: what Python counted meanwhile has not
+        To be called once, the last first, when the recording is made: what Python counted has not
         happened yet.
     guards : list of callables
         Whether the recording still holds: each returns a bool.
     states : dict
         Owner, name and first array of each attribute that was given another array.
+    counted : Counter
+        How many updates each optimizer made so far in the step, and each of its parameters had, by
+        id of what counts them.
     """
 
     def __init__(self) -> None:
@@ -45,6 +49,7 @@ class Recording:
         self.undone: list[Callable[[], None]] = []
         self.guards: list[Callable[[], bool]] = []
         self.states: dict[tuple[int, str], tuple[Any, str, Array]] = {}
+        self.counted: Counter[int] = Counter()
         self._moves: dict[int, tuple[Any, Array]] = {}
 
     def replaces(self, owner: Any, name: str, before: Array) -> None:

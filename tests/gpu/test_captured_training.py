@@ -126,6 +126,28 @@ def test_weights_that_were_saved_before_a_step_stay_as_they_were() -> None:
     assert float(step(x, y)) == pytest.approx(float(first), rel=1e-5)
 
 
+@pytest.mark.parametrize("name", ["sgd", "adam with a schedule", "nadam"])
+@pytest.mark.parametrize("apart", [False, True])
+def test_an_optimizer_may_be_stepped_twice_in_a_captured_step(name: str, apart: bool) -> None:
+    weights = []
+    for captured in (False, True):
+        model, optimizer = perceptron(), OPTIMIZERS[name]()
+
+        def step(x: Any, model: Any = model, optimizer: Any = optimizer) -> None:
+            for part, target in ((model[0], x[:, :3]), (model[2], x[:, 3:])):
+                losses.mean_squared_error(model(x), target).backward()
+                optimizer.step(part if apart else model)
+                model.zero_grad()
+
+        f = capture(step) if captured else step
+        for i in range(8):
+            f(xpnn.asarray(X[i : i + 20], device="cuda:0"))
+        assert optimizer.steps == 16
+        weights.append([xpnn.to_numpy(p) for p in model.parameters()])
+    for found, expected in zip(*reversed(weights), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_fit_takes_captured_steps() -> None:
     def run(captured: bool, **options: Any) -> Any:
         model = perceptron()

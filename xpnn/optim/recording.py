@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -43,6 +44,7 @@ def count_step(optimizer: Any) -> None:
         def count(n: int) -> None:
             optimizer.steps += n
 
+        made.counted[id(optimizer)] += 1
         made.undone.append(lambda: count(-1))
         made.renewals.append(lambda: count(1))
 
@@ -92,10 +94,10 @@ def apply_all(
         _Batch(group, slots, grads, _near(slots[0], grads[0], factors.get(group), trial))
         for (group, *_), (slots, grads) in alike.items()
     ]
-    made, turn = replay.current(), _Turn(optimizer, batches, trial)
+    turn = _Turn(optimizer, batches, trial)
     if turn.look():
         rules = optimizer._rules()
-    turn.begin(made)
+    turn.begin()
     for i, batch in enumerate(batches):
         own = rules[batch.group]
         with on_device_of(batch.grads[0]):
@@ -125,53 +127,64 @@ class _Turn:
 
     def __init__(self, optimizer: Any, batches: list[_Batch], trial: Trial | None) -> None:
         self._optimizer, self._batches, self._trial = optimizer, batches, trial
-        self._seen: Any = None
         self.plans: list[Any] = [None] * len(batches)
+        made = replay.current()
+        counted = Counter[int]() if made is None else Counter(made.counted)
+        self._before = [(counted[id(optimizer)], counted[id(b.slots[0])]) for b in batches]
+        self.is_first = not counted[id(optimizer)]
 
-    def look(self) -> bool:
-        """Plan the update; return whether that changed counts, as others were waited for."""
+    def look(self, ahead: bool = False) -> bool:
+        """Plan the update; return whether that changed counts, as others were waited for.
+
+        ``ahead`` of the other updates that the optimizer makes before, in the same step.
+        """
         if self._trial is None or self._trial.skips is None:
             return False
         trials, changed = self._optimizer._trials, False
-        self.plans = [self._foreseen(batch) for batch in self._batches]
+        self.plans = [self._foreseen(i, ahead) for i in range(len(self._batches))]
         if trials.late and None in self.plans:
             self._optimizer._settle()
-            self.plans, changed = [self._foreseen(batch) for batch in self._batches], True
-        self._seen = self._counts()
+            self.plans = [self._foreseen(i, ahead) for i in range(len(self._batches))]
+            changed = True
         return changed
 
     def look_again(self) -> bool:
-        """Plan the update for a replay."""
+        """Plan the update for a replay, before anything of it is counted."""
         optimizer, slots = self._optimizer, [slot for b in self._batches for slot in b.slots]
         optimizer._settle(LATE if self._trial is not None else 0)
         if not optimizer._trials.are_of(slots):
             optimizer._settle()
-        self.look()
+        self.look(ahead=True)
         return True
 
-    def _counts(self) -> Any:
-        trials, updates = self._optimizer._trials, [b.slots[0].updates for b in self._batches]
-        return self._optimizer.steps, trials.known, len(trials.late), *updates
+    def rule(self, place: int, ahead: bool, skipped: int = 0) -> Any:
+        """Return the rule of a batch, if so many of the updates that were counted were skipped."""
+        optimizer, batch = self._optimizer, self._batches[place]
+        owner = optimizer if batch.group is None else batch.group.rules(optimizer)
+        steps, updates = self._before[place] if ahead else (0, 0)
+        return _next_rule(owner, owner._lr_without(skipped - steps), batch, skipped - updates)
 
-    def _foreseen(self, batch: _Batch) -> Any:
+    def _foreseen(self, place: int, ahead: bool) -> Any:
+        batch = self._batches[place]
         foresee = getattr(batch.slots[0].kernel, "foresee", None)
         if foresee is None:
             return None
         optimizer, slots, trial = self._optimizer, batch.slots, self._trial
-        owner = optimizer if batch.group is None else batch.group.rules(optimizer)
-        trials = optimizer._trials
-        rules = [
-            _next_rule(owner, owner._lr_without(n), batch, n) for n in range(len(trials.late) + 1)
-        ]
-        names = [name for name in slots[0].state if name not in owner.scalar_state]
+        trials, scalars = optimizer._trials, optimizer.scalar_state
+        rules = [self.rule(place, ahead, n) for n in range(len(trials.late) + 1)]
+        names = [name for name in slots[0].state if name not in scalars]
         with on_device_of(batch.grads[0]):
             skips = trial.skips_beside(batch.grads[0])  # type: ignore[union-attr]
-            numbers = trials.numbers(slots, owner.scalar_state)
+            numbers = trials.numbers(slots, scalars)
             return foresee(rules, numbers, names, slots[0].dtype, skips, trials.known)
 
-    def begin(self, made: replay.Recording | None) -> None:
+    def begin(self) -> None:
         """Note what may have to be taken back; in a step that is recorded, for each replay."""
-        trial, trials = self._trial, self._optimizer._trials
+        made, trial, trials = replay.current(), self._trial, self._optimizer._trials
+        if made is not None and (id(trials), "skips") in made.states:
+            who = type(self._optimizer).__name__
+            msg = f"{who}: in a captured step it makes no update after one with a LossScaler."
+            raise GraphError(msg)
         if trial is None or trial.flag is None:
             if made is not None:
                 made.guards.append(self.look_again)
@@ -180,14 +193,10 @@ class _Turn:
             self._note(trial)
             trials.skips = trial.skips and trial.skips[1]
             return
-        if (id(trials), "skips") in made.states:
-            who = type(self._optimizer).__name__
-            msg = f"{who}: it is to be stepped once in a captured step with a LossScaler."
-            raise GraphError(msg)
 
         def renew() -> None:
-            if self._seen != self._counts():
-                self.look_again()
+            if not self.is_first:  # of the states that are one number, too, there are others now
+                self.look()
             self._note(trial.again)
 
         made.guards.append(self.look_again)
@@ -207,7 +216,7 @@ def _apply_kernel(
     recorded, slots = replay.current(), batch.slots
     workspace: dict[Any, Any] = optimizer._workspace if recorded is None else {}
     if recorded is not None:
-        _record(optimizer, recorded, rules[0], batch, turn, place, workspace)
+        _record(optimizer, recorded, batch, turn, place, workspace)
     reuse = [slot.owns_data() for slot in slots]
     params = [slot.param.data for slot in slots]
     states = [slot.state for slot in slots]
@@ -227,23 +236,22 @@ def _next_rule(rules: Any, lr: float, batch: _Batch, skipped: int = 0) -> Any:
 def _record(
     optimizer: Any,
     made: replay.Recording,
-    rules: Any,
     batch: _Batch,
     turn: _Turn,
     place: int,
     workspace: dict[Any, Any],
 ) -> None:
     """Leave what has to be done for each replay: constants of its turn, one update more."""
-    group, slots = batch.group, batch.slots
-    kernel, scalars, states = slots[0].kernel, rules.scalar_state, [slot.state for slot in slots]
+    slots, scalars = batch.slots, optimizer.scalar_state
+    kernel, states = slots[0].kernel, [slot.state for slot in slots]
     if not hasattr(kernel, "refresh"):
         refuse(optimizer)
     before = [(slot, slot.updates, dict(slot.state)) for slot in slots]
     arrays = [(slot, slot.param) for slot in slots]
 
-    def rule() -> Any:
-        now = optimizer if group is None else group.rules(optimizer)
-        return _next_rule(now, now.lr, batch)
+    def follows(ahead: bool) -> bool:
+        rule = turn.rule(place, ahead)
+        return bool(kernel.follows(rule, states, scalars, workspace, turn.plans[place]))
 
     def undo() -> None:
         for slot, updates, state in before:
@@ -252,7 +260,10 @@ def _record(
 
     def renew() -> None:
         with on_device_of(slots[0].data):
-            kernel.refresh(rule(), states, scalars, workspace, turn.plans[place])
+            if not turn.is_first:
+                follows(ahead=False)
+            rule = turn.rule(place, ahead=False)
+            kernel.refresh(rule, states, scalars, workspace, turn.plans[place])
         for slot in slots:
             slot.updates += 1
 
@@ -262,10 +273,9 @@ def _record(
         same = same and all(slot.owns_data() for slot in slots)  # or it is written unseen
         same = same and all(slot.state is state for slot, state in zip(slots, states, strict=True))
         together = len({slot.updates for slot in slots}) == 1
-        if not (same and together):
-            return False
-        return kernel.follows(rule(), states, scalars, workspace, turn.plans[place])
+        return same and together and follows(ahead=True)
 
+    made.counted.update(id(slot) for slot in slots)
     made.undone.append(undo)
     made.renewals.append(renew)
     made.guards.append(holds)

@@ -141,7 +141,7 @@ class _Replay:
             try:
                 result = self._graph.record(lambda: _recorded(step, args, options, made, layers))
             finally:
-                for undo in made.undone:
+                for undo in reversed(made.undone):
                     undo()
         self._outputs: list[Any] = []
         self._result = result
