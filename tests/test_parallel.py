@@ -240,6 +240,20 @@ def test_a_product_is_the_same_from_the_pool(
     assert np.array_equal(product(a, b), out)
 
 
+@pytest.mark.parametrize(("rows", "in_parts"), [(128, False), (500, True)])
+def test_a_product_is_finished_by_the_pool_if_a_sweep_would_be(rows: int, in_parts: bool) -> None:
+    """Else BLAS has made it with all its threads, and they spin while the pool wants to work."""
+    rng = np.random.default_rng(3)
+    a, b = rng.standard_normal((rows, 784)), rng.standard_normal((784, 500))
+    plus = rng.standard_normal(500)
+    parallel.begin_step()
+    y = product(a, b, plus=plus, last=lambda part: np.maximum(part, 0, out=part))
+    assert parallel.pool_in_use() is in_parts
+    parallel.begin_step()
+    wanted = np.maximum(np.einsum("ij,jk->ik", a, b, optimize=False) + plus, 0)
+    assert_close(y, wanted, 1e-11, 1e-11)
+
+
 def test_a_step_begins_with_all_threads_for_blas() -> None:
     """What a kernel shared out in one step does not change the bits of the next."""
     share(lambda i: None, range(2))

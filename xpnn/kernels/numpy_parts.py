@@ -10,7 +10,7 @@ import numpy as np
 from xpnn import parallel
 from xpnn.kernels.numpy_memory import empty, scratch
 
-__all__ = ["add", "elementwise", "is_large", "keep", "over_parts", "parts"]
+__all__ = ["add", "are_many", "elementwise", "is_large", "keep", "over_parts", "parts"]
 
 Array = Any
 
@@ -29,6 +29,11 @@ def is_large(x: Array) -> bool:
     return bool(x.size > _PART)
 
 
+def are_many(elements: int) -> bool:
+    """Return whether there are so many that a sweep over them is for all threads."""
+    return elements > 3 * _PART
+
+
 def over_parts(
     work: Callable[[slice], None], rows: int, width: int = 1, size: int | None = None
 ) -> None:
@@ -37,7 +42,7 @@ def over_parts(
         work(slice(0, rows))
         return
     places = parts(rows, width, size)
-    parallel.share(work, places, worth=rows * width > 3 * _PART)
+    parallel.share(work, places, worth=are_many(rows * width))
 
 
 def elementwise(f: Callable[..., Any], *xs: Array, size: int | None = None) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 
 from xpnn import parallel
 from xpnn.kernels.numpy_memory import empty
-from xpnn.kernels.numpy_parts import parts
+from xpnn.kernels.numpy_parts import are_many, parts
 from xpnn.kernels.numpy_reductions import ones
 
 __all__ = ["column_sums", "matmul", "matmul_accepts", "matmul_vjp", "product", "stacked_product"]
@@ -34,8 +34,8 @@ def product(
 ) -> Array:
     """Return ``a @ b + plus`` for matrices and a vector, which may be missing; ``last`` changes it.
 
-    On the threads of BLAS, or of the pool if it is in use, or if there is something to add to a
-    large product: it would wait for the memory once more.
+    On the threads of BLAS, or of the pool if it is in use, or if what is added to the product, or
+    comes after it, is for all threads too: those of BLAS would be in the way.
     """
     n, m = a.shape[0], b.shape[1]
     work = n * m * b.shape[0]
@@ -46,7 +46,7 @@ def product(
         out = empty((n, m), np.result_type(a, b))
     threads = parallel.get_num_threads()
     finished = plus is not None or last is not None
-    in_parts = parallel.pool_in_use() or finished
+    in_parts = parallel.pool_in_use() or (finished and are_many(n * m))
     if work < _SHARED or threads == 1 or not in_parts:
         if not parallel.pool_in_use():
             np.matmul(a, b, out=out)
