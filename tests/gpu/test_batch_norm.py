@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from emulation.arrays import launches
 
-from gpu.twins import DTYPES, draw, on_cuda, same, values
+from gpu.twins import DTYPES, counted, draw, on_cuda, same, values
+from xpnn import functional as F
 from xpnn.kernels import cupy_norm
 from xpnn.kernels.cupy_channels import Layout
-from xpnn.primitives.normalization import batch_norm
+from xpnn.primitives.normalization import batch_norm, batch_norm_inference
 
 pytestmark = pytest.mark.gpu
 # The last ones are read sixteen bytes at a time, and by several blocks a channel.
@@ -51,6 +53,46 @@ def test_batch_norm(shape: tuple[int, ...], axis: int, dtype: str, rectified: bo
     if x.size < 1000:
         for pair in ((scale, None), (None, shift), (None, None)):
             same(batch_norm, (x, *pair), g, **options)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("shape", "axis"), SHAPES)
+def test_with_given_statistics(shape: tuple[int, ...], axis: int, dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    x, g = draw(rng, *shape, dtype=dtype) * 3 + 1, draw(rng, *shape, dtype=dtype)
+    mean, var, scale, shift = (draw(rng, shape[axis], dtype=dtype) for _ in range(4))
+    var, options = var * var, {"axes": _others(shape, axis), "epsilon": 0.1}
+    same(batch_norm_inference, (x, mean, var, scale, shift), g, **options)
+    for pair in ((scale, None), (None, shift), (None, None)):
+        same(batch_norm_inference, (x, mean, var, *pair), g, **options)
+    for some in ([1, 0, 0, 0, 0], [0, 0, 0, 1, 1], [0, 1, 0, 0, 0]):
+        same(batch_norm_inference, (x, mean, var, scale, shift), g, needs=some, **options)
+
+
+def test_given_statistics_of_float32_beside_half_precision() -> None:
+    rng = np.random.default_rng(2)
+    x, g = (np.swapaxes(draw(rng, 8, 5, 6, dtype="float16"), 0, 2) for _ in range(2))
+    mean, var, scale, shift = (draw(rng, 8, dtype="float32") for _ in range(4))
+    same(batch_norm_inference, (x, mean, var * var, scale, shift), g, axes=(0, 1))
+
+
+@counted
+def test_launches_with_given_statistics() -> None:
+    x = on_cuda(np.ones((4, 5, 8), "float32"))
+    mean, var, scale, shift = (on_cuda(np.ones(8, "float32")) for _ in range(4))
+
+    def back(*needs: bool) -> None:
+        cupy_norm.batch_norm_inference_vjp(
+            None, x, [*needs], x, mean, var, scale, shift, (0, 1), 1e-5
+        )
+
+    before = launches.count
+    F.batch_norm(x, scale, shift, statistics=(mean, var))
+    assert launches.count - before == 1
+    back(True, False, False, False, False)
+    assert launches.count - before == 2
+    back(True, False, False, True, True)
+    assert launches.count - before == 5
 
 
 @pytest.mark.parametrize("axis", [3, 1])

@@ -29,7 +29,14 @@ from xpnn.kernels.cupy_embedding import (
     take_vjp,
 )
 from xpnn.kernels.cupy_layer_norm import normalize, normalize_accepts, normalize_vjp
-from xpnn.kernels.cupy_norm import batch_norm, batch_norm_accepts, batch_norm_vjp
+from xpnn.kernels.cupy_norm import (
+    batch_norm,
+    batch_norm_accepts,
+    batch_norm_inference,
+    batch_norm_inference_accepts,
+    batch_norm_inference_vjp,
+    batch_norm_vjp,
+)
 from xpnn.kernels.cupy_norms import global_factor, gradient_norm
 from xpnn.kernels.cupy_optim import elementwise_update
 from xpnn.kernels.cupy_pool import (
@@ -100,6 +107,9 @@ __all__ = [
     "avg_pool2d_vjp",
     "batch_norm",
     "batch_norm_accepts",
+    "batch_norm_inference",
+    "batch_norm_inference_accepts",
+    "batch_norm_inference_vjp",
     "batch_norm_vjp",
     "conv2d",
     "conv2d_accepts",

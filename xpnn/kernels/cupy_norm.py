@@ -8,7 +8,14 @@ from xpnn.kernels.cupy_channels import Layout, launch, of_channels
 from xpnn.kernels.cupy_launch import contiguous, cupy, wide
 from xpnn.kernels.cupy_windows import REAL
 
-__all__ = ["batch_norm", "batch_norm_accepts", "batch_norm_vjp"]
+__all__ = [
+    "batch_norm",
+    "batch_norm_accepts",
+    "batch_norm_inference",
+    "batch_norm_inference_accepts",
+    "batch_norm_inference_vjp",
+    "batch_norm_vjp",
+]
 
 Array = Any
 
@@ -23,13 +30,17 @@ def batch_norm_accepts(
     rectified: bool,
 ) -> bool:
     """Whether one axis is left, and scale and shift are as precise as x, or as what is computed."""
+    return _accepts(x, axes, scale, shift)
+
+
+def _accepts(x: Array, axes: tuple[int, ...], *vectors: Array | None) -> bool:
     if x.dtype.name not in REAL or x.size == 0 or x.size >= 1 << 32:
         return False
     if len({a % x.ndim for a in axes}) != x.ndim - 1:
         return False
     channels, dtypes = x.shape[_channel_axis(x, axes)], (x.dtype.name, wide(x.dtype))
-    vectors = [v for v in (scale, shift) if v is not None]
-    return all(v.shape == (channels,) and v.dtype.name in dtypes for v in vectors)
+    given = [v for v in vectors if v is not None]
+    return all(v.shape == (channels,) and v.dtype.name in dtypes for v in given)
 
 
 def batch_norm(
@@ -100,6 +111,80 @@ def batch_norm_vjp(
         d_scale.astype(scale.dtype, copy=False) if needs[1] and scale is not None else None,
         d_shift.astype(shift.dtype, copy=False) if needs[2] and shift is not None else None,
     )
+
+
+# ---------------------------------------------------------------------- with given statistics
+
+
+def batch_norm_inference_accepts(
+    x: Array,
+    mean: Array,
+    var: Array,
+    scale: Array | None,
+    shift: Array | None,
+    *,
+    axes: tuple[int, ...],
+    epsilon: float,
+) -> bool:
+    """Whether one axis is left, and all others are as precise as x, or as what is computed."""
+    return _accepts(x, axes, mean, var, scale, shift)
+
+
+def batch_norm_inference(
+    xp: Any,
+    x: Array,
+    mean: Array,
+    var: Array,
+    scale: Array | None,
+    shift: Array | None,
+    *,
+    axes: tuple[int, ...],
+    epsilon: float,
+) -> Array:
+    return _inferred(contiguous(x), mean, var, scale, shift, axes, epsilon)
+
+
+def batch_norm_inference_vjp(
+    xp: Any,
+    g: Array,
+    needs: list[bool],
+    x: Array,
+    mean: Array,
+    var: Array,
+    scale: Array | None,
+    shift: Array | None,
+    axes: tuple[int, ...],
+    epsilon: float,
+) -> tuple[Array | None, ...]:
+    g, x = contiguous(g.astype(x.dtype, copy=False)), contiguous(x)
+    # the same map, of g, without mean and shift
+    dx = _inferred(g, None, var, scale, None, axes, epsilon) if needs[0] else None
+    vectors = mean, var, scale, shift
+    wanted = [need and v is not None for need, v in zip(needs[1:], vectors, strict=True)]
+    if not any(wanted):
+        return dx, None, None, None, None
+    a, axis = wide(x.dtype), _channel_axis(x, axes)
+    layout, channels = Layout.of(axis, x, g), x.shape[axis]
+    parts, found = cupy().empty((channels, layout.parts, 2), a), cupy().empty((4, channels), a)
+    mean, var, scale = (_vector(v, a) for v in vectors[:3])
+    launch("products", x.dtype, layout, g, x, mean, var, None, None, parts, 0)
+    of_channels(
+        "inferred_sums", x.dtype, channels,
+        parts, var, scale, *found, channels, layout.parts, float(epsilon),
+    )  # fmt: skip
+    grads = zip(found, vectors, wanted, strict=True)
+    return dx, *(d.astype(v.dtype, copy=False) if want else None for d, v, want in grads)
+
+
+def _inferred(
+    x: Array, mean: Array | None, var: Array, scale: Array | None, shift: Array | None,
+    axes: tuple[int, ...], epsilon: float,
+) -> Array:  # fmt: skip
+    y, axis = cupy().empty_like(x), _channel_axis(x, axes)
+    vectors = (_vector(v, wide(x.dtype)) for v in (mean, var, scale, shift))
+    layout = Layout.of(axis, x, y, steps=4)
+    launch("inferred", x.dtype, layout, x, *vectors, y, float(epsilon))
+    return y
 
 
 def _channel_axis(x: Array, axes: tuple[int, ...]) -> int:

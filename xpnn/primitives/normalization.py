@@ -198,6 +198,7 @@ def _vector(xp: Any, total: Array | None, like: Array) -> Array | None:
     return None if total is None else _like(xp, xp.reshape(total, (-1,)), like.dtype)
 
 
+@primitive()
 def batch_norm_inference(
     xp: Any,
     x: Array,
@@ -214,15 +215,48 @@ def batch_norm_inference(
 
     .. math:: y = a x + (\beta - a \mu), \quad a = \gamma / \sqrt{\sigma^2 + \epsilon}
 
-    x, mean (C,), var (C,), scale (C,) or None, shift (C,) or None -> y like x. Made of standard
-    functions, and so differentiable in every argument.
+    x, mean (C,), var (C,), scale (C,) or None, shift (C,) or None -> y like x. Differentiable in
+    every argument.
     """
     kept = _channel_axis(x.shape, axes, mean, var, scale, shift)
-    factor = 1.0 / xp.sqrt(var + epsilon)
+    factor = 1.0 / xp.sqrt(wide(xp, var) + epsilon)
     if scale is not None:
-        factor = xp.multiply(scale, factor)
-    offset = xp.multiply(factor, -mean)
+        factor = scale * factor
+    offset = factor * -mean
     if shift is not None:
-        offset = xp.add(shift, offset)
-    y = xp.add(xp.multiply(x, xp.reshape(factor, kept)), xp.reshape(offset, kept))
+        offset = shift + offset
+    y = x * xp.reshape(factor, kept) + xp.reshape(offset, kept)
     return _like(xp, y, x.dtype)
+
+
+@batch_norm_inference.vjp
+def _batch_norm_inference_vjp(
+    xp: Any,
+    g: Array,
+    needs: list[bool],
+    x: Array,
+    mean: Array,
+    var: Array,
+    scale: Array | None,
+    shift: Array | None,
+    axes: tuple[int, ...],
+    epsilon: float,
+) -> tuple[Array | None, ...]:
+    # With s = 1 / sigma, sums over a channel: dx = gamma s g, d_shift = sum(g),
+    # d_scale = s sum(g (x - mu)), d_mean = -gamma s sum(g), d_var = -gamma s^3 sum(g (x - mu)) / 2
+    kept = _channel_axis(x.shape, axes)
+    inverse = 1.0 / xp.sqrt(wide(xp, var) + epsilon)
+    factor = inverse if scale is None else scale * inverse
+    g = wide(xp, g)
+    d_mean = d_var = d_scale = d_shift = None
+    dx = _like(xp, g * xp.reshape(factor, kept), x.dtype) if needs[0] else None
+    if needs[1] or needs[4]:
+        total = xp.sum(g, axis=axes, dtype=g.dtype)
+        d_mean = _vector(xp, -factor * total, mean) if needs[1] else None
+        d_shift = _vector(xp, total, shift) if needs[4] and shift is not None else None
+    if needs[2] or needs[3]:
+        deviation = wide(xp, x) - xp.reshape(wide(xp, mean), kept)
+        total = xp.sum(g * deviation, axis=axes, dtype=g.dtype) * inverse
+        d_var = _vector(xp, -0.5 * factor * inverse * total, var) if needs[2] else None
+        d_scale = _vector(xp, total, scale) if needs[3] and scale is not None else None
+    return dx, d_mean, d_var, d_scale, d_shift

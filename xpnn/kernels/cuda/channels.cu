@@ -121,6 +121,14 @@ struct Map {
         return {mean[c], scale ? inverse[c] * scale[c] : inverse[c], shift ? shift[c] : A(0)};
     }
 
+    // With a given variance; there may be no mean.
+    static __device__ __forceinline__ Map given(
+        u32 c, const A* mean, const A* var, const A* scale, const A* shift, A epsilon) {
+        const A inverse = 1 / sqrt(var[c] + epsilon);
+        return {mean ? mean[c] : A(0), scale ? inverse * scale[c] : inverse,
+                shift ? shift[c] : A(0)};
+    }
+
     // The same number in all kernels, which ask for its sign: a fused product is spelt out.
     __device__ __forceinline__ A operator()(A x) const { return fma(x - mean, factor, shift); }
 };
@@ -149,6 +157,25 @@ __device__ __forceinline__ void mapped_by(
             const A mapped = maps[k](A(value.at[k]));
             result.at[k] = T(rectified && mapped < 0 ? A(0) : mapped);  // a NaN stays one
         }
+        ((Some<V>*)y)[i] = result;
+    });
+}
+
+template <int V>
+__device__ __forceinline__ void inferred_by(
+    const T* x, const A* mean, const A* var, const A* scale, const A* shift, T* y, A epsilon,
+    const Layout at) {
+    Map maps[V] = {};
+    #pragma unroll
+    for (int k = 0; k < V; ++k) {
+        const u32 channel = at.channel<V>(at.pack(), k);
+        if (channel < at.channels) maps[k] = Map::given(channel, mean, var, scale, shift, epsilon);
+    }
+    at.each<V>([&](i64 i) {
+        const Some<V> value = ((const Some<V>*)x)[i];
+        Some<V> result;
+        #pragma unroll
+        for (int k = 0; k < V; ++k) result.at[k] = T(maps[k](A(value.at[k])));
         ((Some<V>*)y)[i] = result;
     });
 }
@@ -205,6 +232,21 @@ extern "C" __global__ void slopes(
     level[c] = (factor * all.sum - (g_mean ? g_mean[c] : A(0))) / n;
 }
 
+// Where mean and variance were given.
+extern "C" __global__ void inferred_sums(
+    const A* parts, const A* var, const A* scale, A* d_mean, A* d_var, A* d_scale, A* d_shift,
+    i64 channels, i64 count, double epsilon) {
+    const i64 c = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+    if (c >= channels) return;
+    const Products all = joined_parts((const Products*)parts + c * count, count);
+    if (threadIdx.x % 32) return;
+    const A inverse = 1 / sqrt(var[c] + A(epsilon)), factor = scale ? inverse * scale[c] : inverse;
+    d_mean[c] = -factor * all.sum;
+    d_var[c] = A(-0.5) * factor * inverse * inverse * all.product;
+    d_scale[c] = all.product * inverse;
+    d_shift[c] = all.sum;
+}
+
 template <int V>
 __device__ __forceinline__ void batch_dx_by(
     const T* g, const T* x, const A* mean, const A* inverse, const A* scale, const A* shift,
@@ -244,6 +286,10 @@ __device__ __forceinline__ void batch_dx_by(
 KERNEL(moments, (const T* x, A* parts, LAYOUT), (x, parts, AT))
 KERNEL(mapped, (const T* x, VECTORS, T* y, i64 rectified, LAYOUT),
        (x, mean, inverse, scale, shift, y, rectified, AT))
+KERNEL(inferred,
+       (const T* x, const A* mean, const A* var, const A* scale, const A* shift, T* y,
+        double epsilon, LAYOUT),
+       (x, mean, var, scale, shift, y, A(epsilon), AT))
 KERNEL(products, (const T* g, const T* x, VECTORS, A* parts, i64 rectified, LAYOUT),
        (g, x, mean, inverse, scale, shift, parts, rectified, AT))
 KERNEL(batch_dx,
