@@ -1,7 +1,8 @@
 """CUDA kernels of normalization by rows: that of layers, and of root mean squares.
 
-A row that fits into the registers of a block, 64 KB, is read once, and so is its gradient, of rows
-half as long if scale and shift have gradients too. ``cuda/layer_norm.cu`` counts what moves.
+A row that fits into the registers of a block, 64 KB, is read once. So is what its gradient needs;
+with the gradients of scale and shift, whose sums take registers too, up to 8192 columns, or 4096 of
+float64. ``cuda/layer_norm.cu`` counts what moves.
 """
 
 from __future__ import annotations
