@@ -12,9 +12,11 @@ from helpers import assert_close, double, make, on
 import xpnn
 from xpnn import functional as F
 from xpnn import layers, losses, ops, optim
+from xpnn.autograd.record import apply
 from xpnn.backend import to_numpy
 from xpnn.errors import ConfigError, DataError, DTypeError, ShapeError
 from xpnn.layers import Layer
+from xpnn.primitives import indexing
 from xpnn.primitives.indexing import scatter_add
 
 # ------------------------------------------------------------------------------ sums of rows
@@ -274,13 +276,31 @@ def test_a_table_may_be_that_of_another_embedding() -> None:
         ([[0, -3], [1, 5]], r"got -3 at \(0, 1\)\. Is the vocabulary larger"),
     ],
 )
-def test_ids_out_of_range_are_named_on_every_device(
+def test_ids_out_of_range_are_named_or_on_a_gpu_nan(
     ids: Any, message: str, dtype: str, device: Any
 ) -> None:
     x = on(device, np.asarray(ids, dtype))
     for pool in (None, "sum"):
-        with pytest.raises(DataError, match=message):
-            layers.Embedding(5, 2, pool=pool).to(device)(x)
+        layer = layers.Embedding(5, 2, pool=pool).to(device)
+        if xpnn.backend.on_host(x):
+            with pytest.raises(DataError, match=message):
+                layer(x)
+        else:
+            there = (np.asarray(ids) >= 0) & (np.asarray(ids) < 5)
+            there = there if pool is None else there.all(axis=1)
+            np.testing.assert_array_equal(np.isnan(to_numpy(layer(x))).any(axis=-1), ~there)
+
+
+def test_a_row_that_is_not_there_is_nan_and_has_no_gradient(device: Any) -> None:
+    """What a lookup is by the standard, where nobody looks at ids."""
+    table = np.arange(6.0).reshape(3, 2)
+    ids, g = on(device, np.asarray([2, -1, 0, 3, 2])), np.random.default_rng(0).random((5, 2))
+    x = xpnn.Tensor(on(device, table.astype(double(device))), requires_grad=True)
+    y = apply(indexing.lookup, (x, ids))
+    expected = np.asarray([table[2], [np.nan] * 2, table[0], [np.nan] * 2, table[2]])
+    np.testing.assert_array_equal(to_numpy(y), expected)
+    y.backward(on(device, g.astype(double(device))))
+    assert_close(to_numpy(x.grad), np.asarray([g[2], [0, 0], g[0] + g[4]]), 1e-6, 1e-6)
 
 
 def test_a_huge_unsigned_id_is_named_as_it_is() -> None:

@@ -14,8 +14,7 @@ import xpnn
 from gpu.twins import DTYPES, counted, draw, on_cuda, same, values
 from xpnn import functional as F
 from xpnn.backend import as_device
-from xpnn.errors import DataError
-from xpnn.primitives.indexing import scatter_add, take
+from xpnn.primitives.indexing import lookup, scatter_add, take
 from xpnn.training.capture import capture
 
 pytestmark = pytest.mark.gpu
@@ -40,6 +39,15 @@ def test_rows(index: str, shape: tuple[int, ...], dtype: str) -> None:
     x, g = draw(rng, *shape, dtype=dtype), draw(rng, 13, *shape[1:], dtype=dtype)
     same(take, (x, ids), g, axis=0)
     same(take, (np.asfortranarray(x), ids), g, axis=-len(shape))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (7, 8), (9, 2, 16)])
+def test_rows_some_of_which_are_not_there(shape: tuple[int, ...], dtype: str) -> None:
+    rng = np.random.default_rng(1)
+    ids = rng.integers(-shape[0], 2 * shape[0], 40)
+    x, g = draw(rng, *shape, dtype=dtype), draw(rng, 40, *shape[1:], dtype=dtype)
+    same(lookup, (x, ids), g)
 
 
 def test_elements() -> None:
@@ -126,8 +134,23 @@ def test_an_embedding_in_a_step_that_is_replayed() -> None:
         for found, expected in zip(recorded(given), step(given), strict=True):
             np.testing.assert_array_equal(values(found), values(expected))
     assert recorded.recordings == 1
-    picked, gradient = recorded(on_cuda(np.asarray([1, 6, -7])))
-    np.testing.assert_array_equal(values(picked), [[2, 3], [np.nan] * 2, [np.nan] * 2])
-    assert not values(gradient)[[0, 2, 3, 4, 5]].any()
-    with pytest.raises(DataError, match="the table has 6 rows"):
-        step(on_cuda(np.asarray([1, 6, 0])))
+    for ids in ([1, 6, -7], [1, -1, 7]):
+        for run in (recorded, step):
+            picked, gradient = run(on_cuda(np.asarray(ids)))
+            np.testing.assert_array_equal(values(picked), [[2, 3], [np.nan] * 2, [np.nan] * 2])
+            assert not values(gradient)[[0, 2, 3, 4, 5]].any()
+
+
+@counted
+def test_an_embedding_and_its_bags_wait_for_nobody() -> None:
+    table = xpnn.Tensor(on_cuda(np.arange(12.0).reshape(6, 2)), requires_grad=True)
+    ids, offsets, wrong = (on_cuda(np.asarray(x)) for x in ([1, 5, 5], [0, 2], [0, 4]))
+    before = waits.count
+    y = F.embedding(ids, table)
+    bags = F.embedding_bag(ids, table, offsets, mode="sum")
+    (xpnn.ops.sum(y) + xpnn.ops.sum(bags)).backward()
+    lost = F.embedding_bag(ids, table, wrong)
+    assert waits.count == before
+    np.testing.assert_array_equal(values(bags), [[12, 14], [10, 11]])
+    np.testing.assert_array_equal(values(table.grad), [[0, 0], [2, 2], *[[0, 0]] * 3, [4, 4]])
+    assert np.isnan(values(lost)).all()

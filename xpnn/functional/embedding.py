@@ -25,8 +25,7 @@ def embedding(ids: Array, weight: Array, *, padding_idx: int | None = None) -> A
     Parameters
     ----------
     ids : integer array of shape (...)
-        In [0, rows). They are looked at, which on a GPU waits for it once a call; not in a step
-        that is captured, where nobody can wait.
+        In [0, rows). On a GPU they are not looked at, as that would wait for it.
     weight : array of shape (rows, features)
     padding_idx : int, optional
         An id that reads as zeros and gives its row no gradient, whatever the row holds. In
@@ -42,8 +41,8 @@ def embedding(ids: Array, weight: Array, *, padding_idx: int | None = None) -> A
     DTypeError
         If the ids are not integers.
     DataError
-        If an id is out of range, on every device. In a step that is captured it reads as NaN
-        instead, and its gradient goes nowhere.
+        If an id is out of range. On a GPU it reads as NaN instead, and its gradient goes nowhere,
+        as a loss is NaN there whose label is out of range.
 
     Examples
     --------
@@ -54,8 +53,10 @@ def embedding(ids: Array, weight: Array, *, padding_idx: int | None = None) -> A
            [1., 2.]])
     """
     rows = _table("embedding", weight, padding_idx)
-    ids, _ = _checked("embedding", backend.unwrap(ids), rows)
-    return _picked(ids, weight, padding_idx)
+    ids = backend.unwrap(ids)
+    look = _is_looked_at(ids, weight)
+    ids, _, _ = _checked("embedding", ids, rows, look)
+    return _picked(ids, weight, padding_idx, look)
 
 
 def embedding_bag(
@@ -90,8 +91,8 @@ def embedding_bag(
     Raises
     ------
     DTypeError, ShapeError, DataError
-        For ids or offsets that are not integers, have another shape, or are out of range (see
-        :func:`embedding`).
+        For ids or offsets that are not integers, have another shape, or are out of range. On a
+        GPU, if ids are out of range, see :func:`embedding`; if offsets are, all bags are NaN.
 
     Examples
     --------
@@ -116,8 +117,9 @@ def embedding_bag(
             f" {'without' if offsets is None else 'with'} offsets."
         )
         raise ShapeError(msg)
-    ids, offsets = _checked("embedding_bag", ids, rows, offsets)
-    picked = _picked(ids, weight, padding_idx)
+    look = _is_looked_at(ids, weight)
+    ids, offsets, wrong = _checked("embedding_bag", ids, rows, look, offsets)
+    picked = _picked(ids, weight, padding_idx, look)
     xp = backend.array_namespace(ids)
     counted = xp.ones_like(ids) if padding_idx is None else xp.astype(ids != padding_idx, ids.dtype)
     if offsets is None:
@@ -125,6 +127,9 @@ def embedding_bag(
         counts = xp.sum(counted, axis=1)
     else:
         total, counts = _sums_of_bags(picked, counted, offsets)
+        if wrong is not None:
+            ops = backend.array_namespace(total)
+            total = ops.where(wrong, ops.full_like(total, ops.nan), total)
     if mode == "sum":
         return total
     dtype = backend.native_dtype(xp, as_dtype(weight.dtype))
@@ -145,9 +150,12 @@ def _sums_of_bags(picked: Array, counted: Array, offsets: Array) -> tuple[Array,
     )
 
 
-def _picked(ids: Array, weight: Array, padding_idx: int | None) -> Array:
+def _picked(ids: Array, weight: Array, padding_idx: int | None, looked_at: bool) -> Array:
     flat = ids if ids.ndim == 1 else backend.array_namespace(ids).reshape(ids, (-1,))
-    picked = apply(indexing.take, (weight, flat), {"axis": 0})
+    if looked_at:
+        picked = apply(indexing.take, (weight, flat), {"axis": 0})
+    else:
+        picked = apply(indexing.lookup, (weight, flat))
     xp = backend.array_namespace(picked)
     if padding_idx is not None:
         picked = xp.where((flat == padding_idx)[:, None], xp.zeros_like(picked), picked)
@@ -182,18 +190,26 @@ def _index(who: str, name: str, x: Array) -> Array:
     return xp.astype(x, backend.index_dtype(backend.device_of(x)), copy=False)
 
 
+def _is_looked_at(ids: Array, weight: Array) -> bool:
+    """Return whether ids are checked: where nobody waits for them, or none of them reads as NaN."""
+    if not weight.shape[0] or as_dtype(weight.dtype).kind not in "fc":
+        return True
+    return replay.current() is None and backend.on_host(ids)
+
+
 def _checked(
-    who: str, ids: Array, rows: int, offsets: Array | None = None
-) -> tuple[Array, Array | None]:
+    who: str, ids: Array, rows: int, look: bool, offsets: Array | None = None
+) -> tuple[Array, Array | None, Array | None]:
     """Return ids and offsets as indices, after one look at all their values.
 
-    A step that is recorded has no values yet: what it picks for an id out of range is NaN.
+    If nobody looks, the third is whether offsets are wrong: that is known on their device.
     """
     xp = backend.array_namespace(ids, offsets)
-    given = ids
+    given, wrong = ids, None
     ids = _index(who, "ids", ids)
-    bad = (ids < 0) | (ids >= rows)
-    wrong = xp.any(bad)
+    if look:
+        bad = (ids < 0) | (ids >= rows)
+        wrong = xp.any(bad)
     if offsets is not None:
         if offsets.ndim != 1 or (offsets.shape[0] == 0 and ids.shape[0]):
             msg = (
@@ -206,8 +222,10 @@ def _checked(
         least = xp.concat([zero, offsets[:-1]])
         most = xp.concat([zero, xp.full_like(offsets[1:], ids.shape[0])])
         misplaced = (offsets < least) | (offsets > most)
-        wrong = wrong | xp.any(misplaced)
-    if replay.current() is None and bool(wrong):
+        wrong = xp.any(misplaced) if wrong is None else wrong | xp.any(misplaced)
+    if not look:
+        return ids, offsets, wrong
+    if bool(wrong):
         if bool(xp.any(bad)):
             at, found = _first(xp, bad, given)
             msg = (
@@ -221,7 +239,7 @@ def _checked(
                 f" before it or more than the number of ids, {ids.shape[0]}; got {found} at {at}."
             )
         raise DataError(msg)
-    return ids, offsets
+    return ids, offsets, None
 
 
 def _first(xp: Any, bad: Array, x: Array) -> tuple[tuple[int, ...], int]:

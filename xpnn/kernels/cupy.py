@@ -21,6 +21,9 @@ from xpnn.kernels.cupy_dropout import (
 )
 from xpnn.kernels.cupy_elementwise import fused
 from xpnn.kernels.cupy_embedding import (
+    lookup,
+    lookup_accepts,
+    lookup_vjp,
     scatter_add,
     scatter_add_accepts,
     scatter_add_vjp,
@@ -139,6 +142,9 @@ __all__ = [
     "log_softmax",
     "log_softmax_accepts",
     "log_softmax_vjp",
+    "lookup",
+    "lookup_accepts",
+    "lookup_vjp",
     "lstm_scan",
     "lstm_scan_accepts",
     "lstm_scan_vjp",

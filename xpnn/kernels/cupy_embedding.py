@@ -13,6 +13,9 @@ from typing import Any
 from xpnn.kernels.cupy_launch import DTYPES, Source, contiguous, cupy, threads_for
 
 __all__ = [
+    "lookup",
+    "lookup_accepts",
+    "lookup_vjp",
     "scatter_add",
     "scatter_add_accepts",
     "scatter_add_vjp",
@@ -63,11 +66,30 @@ def take_accepts(x: Array, indices: Array, *, axis: int | None) -> bool:
 
 
 def take(xp: Any, x: Array, indices: Array, *, axis: int | None) -> Array:
+    return _pick(x, indices, from_end=True)
+
+
+def lookup_accepts(x: Array, indices: Array) -> bool:
+    return take_accepts(x, indices, axis=0)
+
+
+def lookup(xp: Any, x: Array, indices: Array) -> Array:
+    return _pick(x, indices, from_end=False)
+
+
+def lookup_vjp(
+    xp: Any, g: Array, needs: list[bool], x_shape: tuple[int, ...], indices: Array
+) -> tuple[Array | None, None]:
+    return _sums(g, indices, x_shape[0], from_end=False) if needs[0] else None, None
+
+
+def _pick(x: Array, indices: Array, from_end: bool) -> Array:
+    """Return rows by number; a negative one counts from the end, or is that of none."""
     x, ids = contiguous(x), contiguous(indices.astype("int64", copy=False))
     y = cupy().empty((ids.size, *x.shape[1:]), x.dtype)
     name, columns = _packed("pick", math.prod(x.shape[1:]), x, y)
-    grid = _blocks(ids.size * columns)
-    _embedding.launch(name, x.dtype, grid, _THREADS, x, ids, y, x.shape[0], columns, ids.size)
+    grid, end = _blocks(ids.size * columns), int(from_end)
+    _embedding.launch(name, x.dtype, grid, _THREADS, x, ids, y, end, x.shape[0], columns, ids.size)
     return y
 
 
@@ -86,10 +108,14 @@ def scatter_add_accepts(x: Array, indices: Array, *, length: int) -> bool:
 
 
 def scatter_add(xp: Any, x: Array, indices: Array, *, length: int) -> Array:
+    return _sums(x, indices, length, from_end=True)
+
+
+def _sums(x: Array, indices: Array, length: int, from_end: bool) -> Array:
     n, ids = indices.size, contiguous(indices.astype("int64", copy=False))
     key, start = cupy().empty(n, "int64"), cupy().empty(length + 1, "int64")
     launch = _embedding.launch
-    launch("keys", x.dtype, _blocks(n), _THREADS, ids, key, length, n)
+    launch("keys", x.dtype, _blocks(n), _THREADS, ids, key, int(from_end), length, n)
     key = cupy().sort(key)
     launch("starts", x.dtype, _blocks(length + 1), _THREADS, key, start, length, n)
     x, y = contiguous(x), cupy().empty((length, *x.shape[1:]), x.dtype)

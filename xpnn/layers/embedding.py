@@ -50,9 +50,8 @@ class Embedding(Layer):
     an example; or a list of N lists of ids, of any lengths; or, as in PyTorch's EmbeddingBag, two
     inputs: all ids in a row, and the N offsets at which the examples begin. No ids give zeros.
 
-    The ids, integers of any dtype, are looked at: one out of range is an error on every device. On
-    a GPU this waits for it, once a call, but in a step that is captured, where the vector of such
-    an id is NaN.
+    An id, an integer of any dtype, that is out of range is an error. On a GPU, which to look at it
+    would have to be waited for, its vector is NaN instead.
 
     An array given as ``weight`` is part of the state, not of the configuration, which holds the
     sizes: a layer built from it has new initial values until its state is loaded.

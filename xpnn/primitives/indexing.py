@@ -57,6 +57,33 @@ take.d(_take_vjp, None)
 
 
 @primitive()
+def lookup(xp: Any, x: Array, indices: Array, /) -> Array:
+    """Rows of ``x`` by number; where there is no such row NaN, and no gradient."""
+    there, safe = _there(xp, indices, x.shape[0])
+    rows = xp.take(x, safe, axis=0)
+    return xp.where(_column(xp, there, x.ndim), rows, xp.full_like(rows, xp.nan))
+
+
+def _there(xp: Any, indices: Array, length: int) -> tuple[Array, Array]:
+    """Return which indices are those of rows, and indices that all are."""
+    there = (indices >= 0) & (indices < length)
+    return there, xp.where(there, indices, xp.zeros_like(indices))
+
+
+def _column(xp: Any, flags: Array, ndim: int) -> Array:
+    return xp.reshape(flags, (-1,) + (1,) * (ndim - 1))
+
+
+def _lookup_vjp(xp: Any, g: Array, x_shape: tuple[int, ...], indices: Array) -> Array:
+    there, safe = _there(xp, indices, x_shape[0])
+    g = xp.where(_column(xp, there, len(x_shape)), g, xp.zeros_like(g))
+    return scatter_add(xp, g, safe, length=x_shape[0])
+
+
+lookup.d(_lookup_vjp, None)
+
+
+@primitive()
 def scatter_add(xp: Any, x: Array, indices: Array, /, *, length: int) -> Array:
     """Sums of the rows of ``x`` that share an index: ``y[indices[i]] += x[i]``, from zeros.
 

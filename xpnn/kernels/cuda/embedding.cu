@@ -27,32 +27,32 @@ __device__ __forceinline__ i64 quotient(i64 a, i64 b) {
 // y[i] = table[ids[i]], and NaN where there is no such row
 template <typename V>
 __device__ __forceinline__ void pick_rows(
-    const V* table, const i64* ids, V* y, i64 length, i64 columns, i64 n) {
+    const V* table, const i64* ids, V* y, i64 from_end, i64 length, i64 columns, i64 n) {
     FOR_EACH(k, n * columns) {
         const i64 i = quotient(k, columns);
         i64 id = ids[i];
-        if (id < 0) id += length;
+        if (id < 0 && from_end) id += length;
         const bool there = id >= 0 && id < length;
         y[k] = there ? table[id * columns + k - i * columns] : filled<V>(A(NAN));
     }
 }
 
 extern "C" __global__ void pick(
-    const T* table, const i64* ids, T* y, i64 length, i64 columns, i64 n) {
-    pick_rows<T>(table, ids, y, length, columns, n);
+    const T* table, const i64* ids, T* y, i64 from_end, i64 length, i64 columns, i64 n) {
+    pick_rows<T>(table, ids, y, from_end, length, columns, n);
 }
 extern "C" __global__ void pick_packs(
-    const T* table, const i64* ids, T* y, i64 length, i64 columns, i64 n) {
-    pick_rows<Pack>((const Pack*)table, ids, (Pack*)y, length, columns, n);
+    const T* table, const i64* ids, T* y, i64 from_end, i64 length, i64 columns, i64 n) {
+    pick_rows<Pack>((const Pack*)table, ids, (Pack*)y, from_end, length, columns, n);
 }
 
 // ------------------------------------------------------------------------------- sums
 
 // Ids and their places in one number, by which both are sorted. No such row: behind all others.
-extern "C" __global__ void keys(const i64* ids, i64* key, i64 length, i64 n) {
+extern "C" __global__ void keys(const i64* ids, i64* key, i64 from_end, i64 length, i64 n) {
     FOR_EACH(i, n) {
         i64 id = ids[i];
-        if (id < 0) id += length;
+        if (id < 0 && from_end) id += length;
         key[i] = (id >= 0 && id < length ? id : length) << 32 | i;
     }
 }
