@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,7 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(cupy_random, "_THREADS", threads)
     monkeypatch.setattr(cupy_random, "_GRID", grid)
     monkeypatch.setattr(cupy_random, "_cupy", lambda: np)
+    monkeypatch.setattr(cupy_random, "outside", nullcontext)
     monkeypatch.setattr(cupy_random, "_kernel", partial(simt.Kernel, cupy_random.SOURCE))
     return cupy_random
 
