@@ -9,7 +9,7 @@ import numpy as np
 from xpnn.kernels.fast import sweep
 from xpnn.kernels.numpy_memory import empty, scratch
 from xpnn.kernels.numpy_parts import elementwise, is_large, keep, over_parts
-from xpnn.kernels.numpy_reductions import row_max, row_sums
+from xpnn.kernels.numpy_reductions import maxima, sums
 
 __all__ = [
     "keep_positive",
@@ -69,14 +69,12 @@ def softmax(xp: Any, x: Array, *, axis: int) -> Array:
     y = empty(x.shape, x.dtype)
 
     def part(x: Array, y: Array, axis: int = -1) -> None:
-        along = axis in (-1, 1) and x.ndim == 2
-        top = row_max(x) if along else x.max(axis=axis, keepdims=True)
         # A difference that overflows has the exponential 0, as it should; only the warning is
         # unwanted.
         with np.errstate(over="ignore"):
-            np.subtract(x, top, out=y)
+            np.subtract(x, maxima(x, axis), out=y)
         np.exp(y, out=y)
-        y /= row_sums(y) if along else y.sum(axis=axis, keepdims=True)
+        y /= sums(y, axis)
 
     _over_rows(part, axis, x, y)
     return y
@@ -87,8 +85,7 @@ def softmax_vjp(xp: Any, g: Array, needs: list[bool], y: Array, axis: int) -> tu
 
     def part(g: Array, y: Array, dx: Array, axis: int = -1) -> None:
         np.multiply(g, y, out=dx)
-        along = axis in (-1, 1) and g.ndim == 2
-        np.subtract(g, row_sums(dx) if along else dx.sum(axis=axis, keepdims=True), out=dx)
+        np.subtract(g, sums(dx, axis), out=dx)
         dx *= y
 
     _over_rows(part, axis, g, y, dx)

@@ -8,7 +8,7 @@ import numpy as np
 
 from xpnn.kernels.numpy_memory import empty, scratch
 from xpnn.kernels.numpy_parts import over_parts
-from xpnn.kernels.numpy_reductions import row_max, row_sums
+from xpnn.kernels.numpy_reductions import maxima, sums
 
 __all__ = [
     "softmax_cross_entropy",
@@ -34,7 +34,7 @@ def softmax_cross_entropy(
 
     def part(at: slice) -> None:
         x = rows[at]
-        top = row_max(x)
+        top = maxima(x)
         shifted = scratch("shifted", x.shape, x.dtype)
         np.subtract(x, top, out=shifted)
         target = shifted[np.arange(len(x)), targets[at]][:, None]
@@ -42,7 +42,7 @@ def softmax_cross_entropy(
             target *= 1 - smoothing
             target += smoothing * shifted.mean(axis=-1, keepdims=True)
         np.exp(shifted, out=shifted)
-        total = np.log(row_sums(shifted))
+        total = np.log(sums(shifted))
         np.subtract(total, target, out=loss[at, None])
         np.add(total, top, out=logarithm[at, None])
 

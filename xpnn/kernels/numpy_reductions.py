@@ -13,7 +13,7 @@ import numpy as np
 
 from xpnn.kernels.numpy_parts import is_large
 
-__all__ = ["mean", "mean_accepts", "mean_vjp", "ones", "row_max", "row_sums"]
+__all__ = ["maxima", "mean", "mean_accepts", "mean_vjp", "ones", "sums"]
 
 Array = Any
 
@@ -28,18 +28,22 @@ def ones(n: int, dtype: Any) -> Array:
     return x
 
 
-def row_max(x: Array) -> Array:
-    """Return the greatest number of each row of a matrix, as a column."""
-    if x.shape[1] > _SHORT:
-        return np.maximum.reduce(x, axis=1, keepdims=True)
+def maxima(x: Array, axis: int = -1) -> Array:
+    """Return the greatest numbers along an axis, which is kept."""
+    if not _has_short_rows(x, axis):
+        return np.maximum.reduce(x, axis=axis, keepdims=True)
     return np.maximum.reduce(x.T.copy(), axis=0)[:, None]
 
 
-def row_sums(x: Array) -> Array:
-    """Return the sum of each row of a matrix, as a column."""
-    if x.shape[1] > _SHORT or x.dtype.char not in "fd":
-        return np.add.reduce(x, axis=1, keepdims=True)
+def sums(x: Array, axis: int = -1) -> Array:
+    """Return the sums along an axis, which is kept."""
+    if not _has_short_rows(x, axis) or x.dtype.char not in "fd":
+        return np.add.reduce(x, axis=axis, keepdims=True)
     return (x @ ones(x.shape[1], x.dtype))[:, None]
+
+
+def _has_short_rows(x: Array, axis: int) -> bool:
+    return bool(x.ndim == 2 and axis in (-1, 1) and x.shape[1] <= _SHORT)
 
 
 def mean_accepts(x: Array, *, axis: Any, keepdims: bool) -> bool:
