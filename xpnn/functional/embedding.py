@@ -53,9 +53,10 @@ def embedding(ids: Array, weight: Array, *, padding_idx: int | None = None) -> A
            [1., 2.]])
     """
     rows = _table("embedding", weight, padding_idx)
-    ids = backend.unwrap(ids)
-    look = _is_looked_at(ids, weight)
-    ids, _, _ = _checked("embedding", ids, rows, look)
+    given = backend.unwrap(ids)
+    ids = _index("embedding", "ids", given)
+    if look := _is_looked_at(ids, weight):
+        _check("embedding", given, (ids < 0) | (ids >= rows), rows)
     return _picked(ids, weight, padding_idx, look)
 
 
@@ -117,19 +118,22 @@ def embedding_bag(
             f" {'without' if offsets is None else 'with'} offsets."
         )
         raise ShapeError(msg)
-    look = _is_looked_at(ids, weight)
-    ids, offsets, wrong = _checked("embedding_bag", ids, rows, look, offsets)
+    xp, given = backend.array_namespace(ids, offsets), ids
+    ids, misplaced = _index("embedding_bag", "ids", given), None
+    if offsets is not None:
+        offsets, misplaced = _bags("embedding_bag", offsets, ids.shape[0])
+    if look := _is_looked_at(ids, weight):
+        _check("embedding_bag", given, (ids < 0) | (ids >= rows), rows, offsets, misplaced)
     picked = _picked(ids, weight, padding_idx, look)
-    xp = backend.array_namespace(ids)
     counted = xp.ones_like(ids) if padding_idx is None else xp.astype(ids != padding_idx, ids.dtype)
     if offsets is None:
         total = backend.array_namespace(picked).sum(picked, axis=1)
         counts = xp.sum(counted, axis=1)
     else:
         total, counts = _sums_of_bags(picked, counted, offsets)
-        if wrong is not None:
+        if not look:
             ops = backend.array_namespace(total)
-            total = ops.where(wrong, ops.full_like(total, ops.nan), total)
+            total = ops.where(xp.any(misplaced), ops.full_like(total, ops.nan), total)
     if mode == "sum":
         return total
     dtype = backend.native_dtype(xp, as_dtype(weight.dtype))
@@ -197,49 +201,48 @@ def _is_looked_at(ids: Array, weight: Array) -> bool:
     return replay.current() is None and backend.on_host(ids)
 
 
-def _checked(
-    who: str, ids: Array, rows: int, look: bool, offsets: Array | None = None
-) -> tuple[Array, Array | None, Array | None]:
-    """Return ids and offsets as indices, after one look at all their values.
+def _bags(who: str, offsets: Array, count: int) -> tuple[Array, Array]:
+    """Return the offsets among so many ids as indices, and which of them are where none can be."""
+    if offsets.ndim != 1 or (offsets.shape[0] == 0 and count):
+        msg = (
+            f"{who}: expected offsets of shape (bags,), at least one for {count} ids,"
+            f" got shape {tuple(offsets.shape)}."
+        )
+        raise ShapeError(msg)
+    offsets = _index(who, "offsets", offsets)
+    xp = backend.array_namespace(offsets)
+    zero = xp.zeros_like(offsets[:1])
+    least = xp.concat([zero, offsets[:-1]])
+    most = xp.concat([zero, xp.full_like(offsets[1:], count)])
+    return offsets, (offsets < least) | (offsets > most)
 
-    If nobody looks, the third is whether offsets are wrong: that is known on their device.
-    """
-    xp = backend.array_namespace(ids, offsets)
-    given, wrong = ids, None
-    ids = _index(who, "ids", ids)
-    if look:
-        bad = (ids < 0) | (ids >= rows)
-        wrong = xp.any(bad)
-    if offsets is not None:
-        if offsets.ndim != 1 or (offsets.shape[0] == 0 and ids.shape[0]):
-            msg = (
-                f"{who}: expected offsets of shape (bags,), at least one for {ids.shape[0]} ids,"
-                f" got shape {tuple(offsets.shape)}."
-            )
-            raise ShapeError(msg)
-        offsets = _index(who, "offsets", offsets)
-        zero = xp.zeros_like(offsets[:1])
-        least = xp.concat([zero, offsets[:-1]])
-        most = xp.concat([zero, xp.full_like(offsets[1:], ids.shape[0])])
-        misplaced = (offsets < least) | (offsets > most)
-        wrong = xp.any(misplaced) if wrong is None else wrong | xp.any(misplaced)
-    if not look:
-        return ids, offsets, wrong
+
+def _check(
+    who: str,
+    ids: Array,
+    bad: Array,
+    rows: int,
+    offsets: Array | None = None,
+    misplaced: Array | None = None,
+) -> None:
+    """Raise an error that names the first bad id, or offset, after one look at all of them."""
+    xp = backend.array_namespace(bad)
+    wrong = xp.any(bad)
+    if not bool(wrong if misplaced is None else wrong | xp.any(misplaced)):
+        return
     if bool(wrong):
-        if bool(xp.any(bad)):
-            at, found = _first(xp, bad, given)
-            msg = (
-                f"{who}: the table has {rows} rows, so ids must be in [0, {rows - 1}]; got {found}"
-                f" at {at}. Is the vocabulary larger than the table?"
-            )
-        else:
-            at, found = _first(xp, misplaced, offsets)
-            msg = (
-                f"{who}: offsets say where bags begin: the first is 0, none is less than the one"
-                f" before it or more than the number of ids, {ids.shape[0]}; got {found} at {at}."
-            )
-        raise DataError(msg)
-    return ids, offsets, None
+        at, found = _first(xp, bad, ids)
+        msg = (
+            f"{who}: the table has {rows} rows, so ids must be in [0, {rows - 1}]; got {found}"
+            f" at {at}. Is the vocabulary larger than the table?"
+        )
+    else:
+        at, found = _first(xp, misplaced, offsets)
+        msg = (
+            f"{who}: offsets say where bags begin: the first is 0, none is less than the one"
+            f" before it or more than the number of ids, {ids.shape[0]}; got {found} at {at}."
+        )
+    raise DataError(msg)
 
 
 def _first(xp: Any, bad: Array, x: Array) -> tuple[tuple[int, ...], int]:
