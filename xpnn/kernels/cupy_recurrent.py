@@ -56,8 +56,8 @@ def rnn_scan(
     walk = Walk(x, h0.shape[1], mask, reverse)
     shares = product(walk.inputs(x), weight_input)
     options = (int(activation == "relu"),)
-    arrays = (shares, contiguous(bias), walk.mask)
-    y, h = walk.forward("rnn_step", arrays, weight_hidden, h0, 1, options)
+    arrays = (contiguous(bias), walk.mask)
+    y, h = walk.forward("rnn_step", shares, arrays, weight_hidden, h0, options)
     return (y, walk.last(h).copy()), (walk, h)
 
 
@@ -95,8 +95,8 @@ def lstm_scan(
     walk = Walk(x, h0.shape[1], mask, reverse)
     gates = product(walk.inputs(x), weight_input).reshape(walk.steps, walk.rows, -1)
     c = walk.states(c0, wide(x.dtype))
-    arrays = (gates, contiguous(bias), contiguous(peephole), walk.mask, c)
-    y, h = walk.forward("lstm_step", arrays, weight_hidden, h0, 1, (int(tied),))
+    arrays = (contiguous(bias), contiguous(peephole), walk.mask, c)
+    y, h = walk.forward("lstm_step", gates, arrays, weight_hidden, h0, (int(tied),))
     return (y, walk.last(h).copy(), walk.last(c).astype(x.dtype)), (walk, gates, c, h)
 
 
@@ -147,8 +147,8 @@ def gru_scan(
     walk = Walk(x, h0.shape[1], mask, reverse)
     gates = product(walk.inputs(x), weight_input).reshape(walk.steps, walk.rows, -1)
     inner = cupy().empty((walk.steps, walk.rows, walk.hidden), x.dtype)
-    arrays = (gates, contiguous(bias), contiguous(bias_hidden), walk.mask, inner)
-    y, h = walk.forward("gru_step", arrays, weight_hidden, h0, 1)
+    arrays = (contiguous(bias), contiguous(bias_hidden), walk.mask, inner)
+    y, h = walk.forward("gru_step", gates, arrays, weight_hidden, h0)
     return (y, walk.last(h).copy()), (walk, gates, inner, h)
 
 

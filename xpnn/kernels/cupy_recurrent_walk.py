@@ -91,13 +91,13 @@ class Walk:
         return launch
 
     def forward(
-        self, name: str, arrays: tuple[Array, ...], weight: Array, h0: Array, count: int,
+        self, name: str, shares: Array, arrays: tuple[Array, ...], weight: Array, h0: Array,
         options: tuple[int, ...] = (),
     ) -> tuple[Array, Array]:  # fmt: skip
         """Walk forth; return the states of all steps, (N, T, H), and those of :meth:`states`.
 
-        ``arrays`` are those that the kernel takes before the states: the first ``count`` of them
-        before the share of the states in the gates, the others behind it.
+        ``shares`` are those of the inputs in the gates; ``arrays`` are what else the kernel takes
+        before the states.
         """
         launch = self.launcher(name)
         h = self.states(h0, self.dtype)
@@ -105,9 +105,7 @@ class Walk:
         q = cupy().empty((self.rows, weight.shape[1]), wide(self.dtype))
         for t in self.forth:
             product(h[t + self.reverse], weight, out=q)
-            launch(
-                *arrays[:count], q, *arrays[count:], h, y, *self.sizes, t, self.reverse, *options
-            )
+            launch(shares, q, *arrays, h, y, *self.sizes, t, self.reverse, *options)
         return y, h
 
     def backward(
