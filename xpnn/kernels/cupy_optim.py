@@ -300,9 +300,10 @@ class _Batch:
             return new
         pointers = mirror(self._tables, "pointers")
         pointers.put(np.asarray(addresses, np.uint64))
-        self._constants.place(self._values(plan))
-        if replay.current() is None:
-            self._constants.put(self._values(plan))
+        values = self._values(plan)
+        self._constants.place(values)
+        if replay.current() is None:  # else a renewal puts those of its turn
+            self._constants.put(values)
         scalars = [(i, x) for i, x in enumerate(step.constants) if isinstance(x, cupy().ndarray)]
         kinds = tuple((i, "bool" if x.dtype.kind == "b" else "A") for i, x in scalars)
         function = _function(
