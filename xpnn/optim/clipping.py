@@ -160,12 +160,7 @@ def clipped(rules: Any, grads: list[Array], times: Array = None) -> tuple[list[A
         return grads, times
     bound = getattr(rules, chosen[0])
     if chosen == ["clip_global_norm"]:
-        if (native := _native_factor(grads)) is not None:
-            near = None if times is None else moved_to(grads[0], times)
-            with backend.on_device_of(grads[0]):
-                return grads, native(grads, bound, _TINY, rules._workspace, near)[0]
-        grads = _multiplied(grads, times)
-        return grads, _global_factor(grads, bound)[0]
+        return _global_factor(grads, bound, rules._workspace, times)[:2]
     one = _by_value if chosen == ["clip_value"] else _by_norm
     return [one(g, bound) for g in _multiplied(grads, times)], None
 
@@ -241,11 +236,7 @@ def _by_global_norm(grads: list[Array], bound: float) -> tuple[list[Array], Any]
     there = [g for g in grads if g is not None]
     if not there:
         return list(grads), 0.0
-    if (native := _native_factor(there)) is not None:
-        with backend.on_device_of(there[0]):
-            factor, norm = native(there, bound, _TINY, {}, None)
-    else:
-        factor, norm = _global_factor(there, bound)
+    _, factor, norm = _global_factor(there, bound, {})
     new = []
     for g in grads:
         if g is not None:
@@ -256,24 +247,26 @@ def _by_global_norm(grads: list[Array], bound: float) -> tuple[list[Array], Any]
     return new, norm
 
 
-def _native_factor(grads: list[Array]) -> Any:
-    """Return the kernel for the norm of gradients together, or None."""
+def _global_factor(
+    grads: list[Array], bound: float, workspace: dict[Any, Any], times: Array = None
+) -> tuple[list[Array], Array, Array]:
+    """Return gradients, what they are to be multiplied with, and the norm that they have together.
+
+    What is clipped is their product with ``times``: it is made here, or is left to the factor.
+    """
     first = grads[0]
     native = getattr(kernels.load(array_namespace(first).__name__), "global_factor", None)
     if native is not None and all(is_beside(first, g) and g.dtype == first.dtype for g in grads):
-        return native
-    return None
-
-
-def _global_factor(grads: list[Array], bound: float) -> tuple[Array, Array]:
-    """Return what gradients are to be multiplied with, and the norm that they have together."""
-    first, norms = grads[0], []
+        near = None if times is None else moved_to(first, times)
+        with backend.on_device_of(first):
+            return grads, *native(grads, bound, _TINY, workspace, near)
+    grads, norms = _multiplied(grads, times), []
     for g in grads:
         with backend.on_device_of(g):
             norms.append(_norm(array_namespace(g), g))
     with backend.on_device_of(first):
         norm = _joined(norms)
-        return as_array(_factor(array_namespace(norm), norm, bound)), norm
+        return grads, as_array(_factor(array_namespace(norm), norm, bound)), norm
 
 
 def _joined(norms: list[Array]) -> Array:
