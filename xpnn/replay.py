@@ -34,6 +34,8 @@ class Recording:
     undone : list of callables
         To be called once, the last first, when the recording is made: what Python counted has not
         happened yet.
+    looks : list of callables
+        To be called before the guards are asked: who waits, or plans ahead, does it here.
     guards : list of callables
         Whether the recording still holds: each returns a bool.
     states : dict
@@ -47,6 +49,7 @@ class Recording:
         self.renewals: list[Callable[[], None]] = []
         self.afterwards: list[Callable[[], None]] = []
         self.undone: list[Callable[[], None]] = []
+        self.looks: list[Callable[[], None]] = []
         self.guards: list[Callable[[], bool]] = []
         self.states: dict[tuple[int, str], tuple[Any, str, Array]] = {}
         self.counted: Counter[int] = Counter()

@@ -148,14 +148,13 @@ class _Turn:
             changed = True
         return changed
 
-    def look_again(self) -> bool:
+    def look_again(self) -> None:
         """Plan the update for a replay, before anything of it is counted."""
         optimizer, slots = self._optimizer, [slot for b in self._batches for slot in b.slots]
         optimizer._settle(LATE if self._trial is not None else 0)
         if not optimizer._trials.are_of(slots):
             optimizer._settle()
         self.look(ahead=True)
-        return True
 
     def rule(self, place: int, ahead: bool, skipped: int = 0) -> Any:
         """Return the rule of a batch, if so many of the updates that were counted were skipped."""
@@ -187,7 +186,7 @@ class _Turn:
             raise GraphError(msg)
         if trial is None or trial.flag is None:
             if made is not None:
-                made.guards.append(self.look_again)
+                made.looks.append(self.look_again)
             return
         if made is None:
             self._note(trial)
@@ -199,7 +198,7 @@ class _Turn:
                 self.look()
             self._note(trial.again)
 
-        made.guards.append(self.look_again)
+        made.looks.append(self.look_again)
         made.renewals.append(renew)
         carry(made, trials, "skips", trial.skips[1])
 

@@ -167,12 +167,7 @@ class LossScaler:
         good: Array,
     ) -> None:
         """Take a step that is recorded: each replay is a trial of its own."""
-
-        def known() -> bool:
-            self._settle(LATE)
-            return True
-
-        made.guards.append(known)
+        made.looks.append(lambda: self._settle(LATE))
         made.renewals.append(lambda: self._count(trial.anew()))
         optimizer._update(params, grads, trial)
         carry(made, self, "_scale", scale)

@@ -146,7 +146,7 @@ class _Replay:
         self._outputs: list[Any] = []
         self._result = result
         _flattened(result, self._outputs)
-        self._renewals, self._afterwards = made.renewals, made.afterwards
+        self._looks, self._renewals, self._afterwards = made.looks, made.renewals, made.afterwards
         self._guards: list[Callable[[], bool]] = [
             lambda: random.get_rng() is rng,
             *made.guards,
@@ -156,6 +156,8 @@ class _Replay:
 
     def holds(self) -> bool:
         """Return whether what was recorded is still what the step would do."""
+        for look in self._looks:
+            look()
         return all(guard() for guard in self._guards)
 
     def run(self, inputs: list[Any]) -> Any:
