@@ -9,12 +9,11 @@ import pytest
 from helpers import usable
 
 import xpnn
-from gpu.test_scaled_steps import FALLING, assert_same_run
+from gpu.runs import FALLING, assert_same_run
 from gpu.twins import counted
 from xpnn import functional, layers, losses, optim
 from xpnn.backend import to_numpy
 from xpnn.errors import GraphError, NonFiniteError
-from xpnn.optim.trial import Trial
 from xpnn.training import capture
 
 pytestmark = [
@@ -28,14 +27,6 @@ pytestmark = [
 def _on_cuda() -> Any:
     with xpnn.device(usable("cuda")):
         yield
-
-
-@pytest.fixture(params=["at once", "late"])
-def known(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """When the host learns that a step was skipped: as soon as it asks, or as late as it may."""
-    if request.param == "late":
-        monkeypatch.setattr(Trial, "is_known", lambda self: False)
-    return request.param
 
 
 def network() -> Any:

@@ -9,6 +9,7 @@ import pytest
 from helpers import usable
 
 import xpnn
+from gpu.runs import FALLING
 from xpnn import layers, losses, optim
 from xpnn.errors import ConfigError, GraphError
 from xpnn.training import capture
@@ -45,15 +46,19 @@ def convnet() -> Any:
     )
 
 
-def trained(model: Any, optimizer: Any, captured: bool, x: Any = X) -> tuple[list[float], Any]:
-    """Return the losses of twelve steps, and the weights."""
-
+def step_of(model: Any, optimizer: Any) -> Any:
     def step(x: Any, y: Any) -> Any:
         loss = losses.cross_entropy(model(x), y)
         loss.backward()
         optimizer.step(model)
         return loss
 
+    return step
+
+
+def trained(model: Any, optimizer: Any, captured: bool, x: Any = X) -> tuple[list[float], Any]:
+    """Return the losses of twelve steps, and the weights."""
+    step = step_of(model, optimizer)
     f = capture(step) if captured else step
     found = []
     for i in range(12):
@@ -66,7 +71,6 @@ def trained(model: Any, optimizer: Any, captured: bool, x: Any = X) -> tuple[lis
     return [float(loss) for loss in found], weights
 
 
-FALLING = "exponential", {"lr": 0.05, "decay": 0.8, "stage_length": 1}
 OPTIMIZERS = {
     "sgd": lambda: optim.SGD(0.1, momentum=0.9),
     "adam with a schedule": lambda: optim.Adam(FALLING),
@@ -106,13 +110,7 @@ def test_counts_and_rates_go_on() -> None:
 def test_weights_that_were_saved_before_a_step_stay_as_they_were() -> None:
     model, optimizer = convnet(), optim.SGD(0.1)
 
-    @capture
-    def step(x: Any, y: Any) -> Any:
-        loss = losses.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step(model)
-        return loss
-
+    step = capture(step_of(model, optimizer))
     x, y = xpnn.asarray(IMAGES, device="cuda:0"), xpnn.asarray(Y, device="cuda:0")
     for _ in range(4):
         step(x, y)
@@ -163,13 +161,7 @@ def test_fit_takes_captured_steps() -> None:
 def test_batches_of_two_sizes_keep_their_recordings() -> None:
     model, optimizer = convnet(), optim.Adam(0.01)
 
-    @capture
-    def step(x: Any, y: Any) -> Any:
-        loss = losses.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step(model)
-        return loss
-
+    step = capture(step_of(model, optimizer))
     for _ in range(6):
         for rows in (slice(0, 20), slice(20, 30)):
             step(*(xpnn.asarray(a[rows], device="cuda:0") for a in (IMAGES, Y)))

@@ -11,12 +11,13 @@ from helpers import usable
 from optim_table import create, every_optimizer
 
 import xpnn
+from gpu.runs import FALLING, assert_same_run
 from gpu.twins import DTYPES, counted, draw, on_cuda
 from xpnn import Tensor, optim
 from xpnn.backend import to_numpy
 from xpnn.kernels import cupy_tables
 from xpnn.kernels.rules import Refused, trace
-from xpnn.optim.trial import Trial, overflow
+from xpnn.optim.trial import overflow
 
 pytestmark = [
     pytest.mark.gpu,
@@ -24,7 +25,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning"),
 ]
 SHAPES: list[Any] = [(3,), (), (4, 5), (0, 2), (33,), (300,)]
-FALLING = "exponential", {"lr": 0.05, "decay": 0.8, "stage_length": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -32,14 +32,6 @@ def _on_cuda(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(cupy_tables, "_SHORT", 64)
     with xpnn.device(usable("cuda")):
         yield
-
-
-@pytest.fixture(params=["at once", "late"])
-def known(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """When the host learns that a step was skipped: as soon as it asks, or as late as it may."""
-    if request.param == "late":
-        monkeypatch.setattr(Trial, "is_known", lambda self: False)
-    return request.param
 
 
 # ----------------------------------------------------------------------------- whether it overflows
@@ -132,20 +124,6 @@ def variables(device: str) -> list[Any]:
     rng = np.random.default_rng(7)
     host = [rng.standard_normal(shape).astype(np.float32) for shape in SHAPES]
     return [Tensor(xpnn.asarray(x, device=device), requires_grad=True) for x in host]
-
-
-def assert_same_run(ours: Any, theirs: Any, bound: float) -> None:
-    (params, optimizer, scaler), (twins, twin, other) = ours, theirs
-    assert scaler.state_dict() == other.state_dict()
-    a, b = optimizer.state_dict(), twin.state_dict()
-    assert (a["steps"], a["updates"]) == (b["steps"], b["updates"])
-    for x, y in zip(params, twins, strict=True):
-        np.testing.assert_allclose(to_numpy(x), to_numpy(y), rtol=bound, atol=bound)
-    for x, y in zip(a["state"], b["state"], strict=True):
-        assert x.keys() == y.keys()
-        for name in x:
-            found, expected = to_numpy(x[name]), to_numpy(y[name])
-            np.testing.assert_allclose(found, expected, rtol=bound, atol=bound, err_msg=name)
 
 
 OVERFLOWS = [False, True, False, False, True, True, False, True, False, False, False, False]
