@@ -2,7 +2,7 @@
 
 What the kernels' modules list in ``sources()`` is compiled for the card that is there, through
 CuPy, which keeps the binaries for the processes that follow. Then a small network of each kind
-takes three steps, as it is and recorded. It exits with 1 if anything fails, and goes on until then.
+takes four steps, as it is and recorded. It exits with 1 if anything fails, and goes on until then.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _compiled() -> None:
 
 
 def _steps(network: str) -> None:
-    """Take three steps of a small network, as it is and recorded, and wait for them."""
+    """Take four steps of a small network, as it is and recorded, and wait for them."""
     row = next(row for row in TINY.values() if row.network == network)
     for options in ({}, {"captured": True}):
         step = gpu_child.step_of("xpnn", row, options)
