@@ -136,7 +136,7 @@ def contestants(row: Row) -> list[str]:
     if row.network in KERNELS or row.network == "momentum":
         return ["xpnn", "torch", *(["torch, compiled"] if row.network in KERNELS else [])]
     found = ["xpnn, captured", "xpnn", "torch"]
-    if row.network in _CONVOLUTIONS:
+    if row.network in _CONVOLUTIONS or (row.network == "gpt" and row.precision == "bfloat16"):
         found.append("xpnn, without cuDNN")
     if row.network not in _NOT_COMPILED:
         found.append("torch, compiled")

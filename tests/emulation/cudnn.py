@@ -1,19 +1,20 @@
-"""A module ``cudnn`` for an emulated GPU: graphs of one convolution, computed with NumPy.
+"""A module ``cudnn`` for an emulated GPU: graphs of one operation, computed with NumPy.
 
 It knows what xpnn asks of NVIDIA's package, demands it in its order, and reads and writes memory by
-addresses as cuDNN does, by the strides that tensors were declared with.
+addresses as cuDNN does, by the strides that tensors were declared with. What operations demand and
+compute stands in ``cudnn_conv.py`` and ``cudnn_attention.py``.
 """
 
 from __future__ import annotations
 
 import ctypes
-import itertools
 from enum import Enum
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from emulation import cudnn_attention, cudnn_conv, streams
 from xpnn import backend
 
 __all__ = ["FakeCudnn"]
@@ -56,7 +57,7 @@ class _Tensor:
         return self
 
     def at(self, address: int) -> Any:
-        """Return the array (N, C, H, W) that lies at an address."""
+        """Return the array that lies at an address."""
         assert type(address) is int
         assert address % 16 == 0
         dtype = np.dtype(backend._host_dtype(_DTYPES[self.data_type.name]))
@@ -69,7 +70,7 @@ class _Tensor:
 
 
 class _Graph:
-    """A graph of one convolution."""
+    """A graph of one operation."""
 
     def __init__(self, module: FakeCudnn, *, io_data_type: Any, intermediate_data_type: Any,
                  compute_data_type: Any, handle: Any) -> None:  # fmt: skip
@@ -77,27 +78,46 @@ class _Graph:
         assert intermediate_data_type.name == compute_data_type.name == "FLOAT"
         self.module, self.done, self.unwanted = module, [], set()
         self.tensors: dict[str, _Tensor] = {}
+        self.without: list[str] = []
+        self.most: int | None = None
 
     def tensor(self, *, dim: Any, stride: Any, data_type: Any, uid: int) -> _Tensor:
         return _Tensor(dim, stride, data_type, uid)
 
-    def _convolution(self, kind: str, result: str, options: Any, **tensors: _Tensor) -> _Tensor:
-        assert set(options) == {"pre_padding", "post_padding", "stride", "dilation"}
-        assert all(len(pair) == 2 and min(pair) >= 0 for pair in options.values())
-        out = _Tensor()
-        out.virtual = True
-        self.kind, self.result, self.options = kind, result, options
-        self.tensors = {**tensors, result: out}
-        return out
+    def _operation(self, operation: Any, tensors: dict[str, Any], *results: str) -> list[_Tensor]:
+        outs = [_Tensor() for _ in results]
+        for out in outs:
+            out.virtual = True
+        self.operation, self.kind, self.results = operation, operation.kind, results
+        self.tensors = {**tensors, **dict(zip(results, outs, strict=True))}
+        return outs
 
     def conv_fprop(self, *, image: _Tensor, weight: _Tensor, **options: Any) -> _Tensor:
-        return self._convolution("fprop", "map", options, image=image, weight=weight)
+        fprop = cudnn_conv.Convolution("fprop", options)
+        return self._operation(fprop, {"image": image, "weight": weight}, "map")[0]
 
     def conv_dgrad(self, *, loss: _Tensor, filter: _Tensor, **options: Any) -> _Tensor:
-        return self._convolution("dgrad", "image", options, map=loss, weight=filter)
+        dgrad = cudnn_conv.Convolution("dgrad", options)
+        return self._operation(dgrad, {"map": loss, "weight": filter}, "image")[0]
 
     def conv_wgrad(self, *, image: _Tensor, loss: _Tensor, **options: Any) -> _Tensor:
-        return self._convolution("wgrad", "weight", options, image=image, map=loss)
+        wgrad = cudnn_conv.Convolution("wgrad", options)
+        return self._operation(wgrad, {"image": image, "map": loss}, "weight")[0]
+
+    def sdpa(self, *, q: _Tensor, k: _Tensor, v: _Tensor, generate_stats: bool, **options: Any
+             ) -> list[_Tensor]:  # fmt: skip
+        assert generate_stats is True
+        forward = cudnn_attention.Attention("sdpa", **options)
+        return self._operation(forward, {"q": q, "k": k, "v": v}, "o", "stats")
+
+    def sdpa_backward(
+        self, *, q: _Tensor, k: _Tensor, v: _Tensor, o: _Tensor, dO: _Tensor, stats: _Tensor,
+        use_deterministic_algorithm: bool, **options: Any,
+    ) -> list[_Tensor]:  # fmt: skip
+        assert use_deterministic_algorithm is True
+        backward = cudnn_attention.Attention("sdpa_backward", **options)
+        given = {"q": q, "k": k, "v": v, "o": o, "dO": dO, "stats": stats}
+        return self._operation(backward, given, "dQ", "dK", "dV")
 
     def _did(self, what: str) -> None:
         self.done.append(what)
@@ -105,16 +125,9 @@ class _Graph:
 
     def validate(self) -> None:
         self._did("validate")
-        assert len({t.uid for t in self.tensors.values()}) == 3
+        assert len({t.uid for t in self.tensors.values()}) == len(self.tensors)
         assert not any(t.virtual for t in self.tensors.values())
-        x, w, y = (self.tensors[name].dim for name in ("image", "weight", "map"))
-        assert (x[0], w[0]) == (y[0], y[1])
-        assert x[1] % w[1] == 0
-        o = self.options
-        for i in (0, 1):
-            span = (w[i + 2] - 1) * o["dilation"][i] + 1
-            room = x[i + 2] + o["pre_padding"][i] + o["post_padding"][i] - span
-            assert y[i + 2] == room // o["stride"][i] + 1
+        self.operation.validate(self.tensors)
 
     def build_operation_graph(self) -> None:
         self._did("build_operation_graph")
@@ -127,10 +140,21 @@ class _Graph:
         assert self.done[-1] == "create_execution_plans"  # before there is nothing to mark
         self.unwanted |= {note.name for note in notes}
 
+    def deselect_engines(self, names: list[str]) -> None:
+        assert self.done[-1] == "create_execution_plans"
+        self.without = names
+
+    def deselect_workspace_greater_than(self, size: int) -> None:
+        assert self.done[-1] == "create_execution_plans"
+        self.most = size
+
     def check_support(self) -> None:
         self._did("check_support")
         if self.module.refuses(self):
             msg = "No valid execution plans\nwere built"
+            raise _NotSupported(msg)
+        if self.most is not None and self.module.workspace > self.most:
+            msg = f"Requires {self.module.workspace} bytes of workspace"
             raise _NotSupported(msg)
 
     def build_plans(self) -> None:
@@ -146,38 +170,23 @@ class _Graph:
         assert set(places) == {t.uid for t in self.tensors.values()}
         assert type(workspace) is int
         assert workspace
-        assert handle.stream is not None
+        assert handle.stream == streams.current_stream().ptr
         self.module.runs.append((self.kind, handle.stream))
-        arrays = {name: t.at(places[t.uid]) for name, t in self.tensors.items()}
-        out = arrays[self.result]
-        wide = {name: a.astype(np.float64) for name, a in arrays.items() if a is not out}
-        wide[self.result] = np.zeros(out.shape)
-        self._add_taps(wide)
-        out[...] = wide[self.result].astype(out.dtype)
 
-    def _add_taps(self, a: dict[str, Any]) -> None:
-        o, x, w, y = self.options, a["image"], a["weight"], a["map"]
-        before, after = o["pre_padding"], o["post_padding"]
-        pad = ((0, 0), (0, 0), (before[0], after[0]), (before[1], after[1]))
-        padded = np.pad(x, pad)
-        groups = x.shape[1] // w.shape[1]
-        c, k = w.shape[1], w.shape[0] // groups
-        for q, i, j in itertools.product(range(groups), range(w.shape[2]), range(w.shape[3])):
-            ins, outs = slice(q * c, (q + 1) * c), slice(q * k, (q + 1) * k)
-            at = [
-                slice(t * d, t * d + (m - 1) * s + 1, s)
-                for t, d, m, s in zip((i, j), o["dilation"], y.shape[2:], o["stride"], strict=True)
-            ]
-            seen, tap = padded[:, ins, at[0], at[1]], w[outs, :, i, j]
-            if self.kind == "fprop":
-                y[:, outs] += np.einsum("nchw,kc->nkhw", seen, tap)
-            elif self.kind == "dgrad":
-                seen += np.einsum("nkhw,kc->nchw", y[:, outs], tap)
-            else:
-                w[outs, :, i, j] = np.einsum("nchw,nkhw->kc", seen, y[:, outs])
-        if self.kind == "dgrad":
-            h, v = x.shape[2:]
-            x[...] = padded[:, :, before[0] : before[0] + h, before[1] : before[1] + v]
+        def compute() -> None:
+            ctypes.memset(workspace, 0xFF, self.module.workspace)  # NaN
+            arrays = {name: t.at(places[t.uid]) for name, t in self.tensors.items()}
+            wide = {
+                name: np.zeros(a.shape) if name in self.results else a.astype(np.float64)
+                for name, a in arrays.items()
+            }
+            self.operation.compute(wide)
+            for name in self.results:
+                arrays[name][...] = wide[name].astype(arrays[name].dtype)
+
+        if (capture := streams.current_stream().captures) is not None:
+            capture.note(compute)
+        compute()
 
 
 class FakeCudnn:
@@ -199,6 +208,7 @@ class FakeCudnn:
         names = Enum("data_type", [*_DTYPES, "DOUBLE"])
         self.data_type, self.numerical_note = names, Enum("numerical_note", list(_NOTES))
         self.heur_mode = Enum("heur_mode", ["A", "B", "FALLBACK"])
+        self.diagonal_alignment = Enum("diagonal_alignment", ["TOP_LEFT", "BOTTOM_RIGHT"])
         self.graphs: list[_Graph] = []
         self.runs: list[tuple[str, int]] = []
         self.handles: list[Any] = []

@@ -108,6 +108,15 @@ def test_large_scores_do_not_overflow() -> None:
     check(q, k, v, g, mask=mask)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("causal", [False, True])
+def test_scores_far_below_zero_over_whole_tiles(causal: bool, dtype: str) -> None:
+    """Sums of exponentials below what float32 holds, at lengths that cuDNN may be asked for."""
+    q, k, v, g = heads(2, length=256, keys=128, size=8, width=8, dtype=dtype)
+    q, k = (q / 4 + 5.5).astype(q.dtype), (k / 4 - 5.5).astype(k.dtype)
+    check(q, k, v, g, causal=causal)
+
+
 def test_views_with_the_heads_beside_the_features() -> None:
     q, k, v, g = (np.swapaxes(np.swapaxes(x, 1, 2).copy(), 1, 2) for x in heads(2, 3))
     check(q, k, v, g)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,57 +25,39 @@ OTHERS = {"pixels", "one pixel", "a whole image", "groups of pixels", "cut off"}
 ITS = [case for case in (*PLAIN, "groups", "wide groups") if case not in OTHERS]
 
 
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCudnn]:
-    on_cuda(np.zeros(1))
-    if "emulated" not in cupy().__version__:
-        pytest.skip("the memory of a GPU cannot be read by NumPy")
-    module = FakeCudnn()
-    monkeypatch.setitem(sys.modules, "cudnn", module)
-    _forget(monkeypatch)
-    yield module
-    cudnn._library.cache_clear()
-
-
-def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    cudnn._library.cache_clear()
-    for name, empty in (("_plans", {}), ("_refusals", []), ("_of_thread", threading.local())):
-        monkeypatch.setattr(cudnn, name, empty)
-
-
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("case", ITS)
-def test_convolution(fake: FakeCudnn, case: str, dtype: str) -> None:
+def test_convolution(fake_cudnn: FakeCudnn, case: str, dtype: str) -> None:
     x, weight, bias, g, options = _arguments(case, dtype)
     same(conv2d, (x, weight, bias), g, **options)
-    assert [kind for kind, _ in fake.runs] == ["fprop", "dgrad", "wgrad"] * 2
-    assert len(fake.graphs) == 3
+    assert [kind for kind, _ in fake_cudnn.runs] == ["fprop", "dgrad", "wgrad"] * 2
+    assert len(fake_cudnn.graphs) == 3
 
 
-def test_bias_and_relu_follow(fake: FakeCudnn) -> None:
+def test_bias_and_relu_follow(fake_cudnn: FakeCudnn) -> None:
     x, weight, bias, g, options = _arguments("same", "float32")
     same(followed(conv2d, relu), (x, weight, bias), g, **options)
-    assert fake.runs
+    assert fake_cudnn.runs
 
 
 @pytest.mark.parametrize("case", sorted(OTHERS | (set(GROUPS) - {"groups", "wide groups"})))
-def test_what_others_compute(fake: FakeCudnn, case: str) -> None:
+def test_what_others_compute(fake_cudnn: FakeCudnn, case: str) -> None:
     x, weight, bias, g, options = _arguments(case, "float32")
     same(conv2d, (x, weight, bias), g, **options)
-    assert not fake.graphs
+    assert not fake_cudnn.graphs
     assert set(CASES) == {*ITS, *OTHERS, *GROUPS}
 
 
-def test_float64_and_arrays_that_begin_between_are_products(fake: FakeCudnn) -> None:
+def test_float64_and_arrays_that_begin_between_are_products(fake_cudnn: FakeCudnn) -> None:
     x, weight, bias, g, options = _arguments("same", "float64")
     same(conv2d, (x, weight, bias), g, **options)
     x, weight, _, _, options = _arguments("same", "float32")
     static = {**conv2d.defaults, **options}
     apart = on_cuda(np.concatenate([np.zeros(1, "float32"), x.ravel()]))[1:].reshape(x.shape)
     y = cupy_conv.conv2d(None, apart, on_cuda(weight), None, **static)
-    assert not fake.graphs
+    assert not fake_cudnn.graphs
     expected = cupy_conv.conv2d(None, on_cuda(x), on_cuda(weight), None, **static)
-    assert fake.graphs
+    assert fake_cudnn.graphs
     np.testing.assert_allclose(values(y), values(expected), rtol=1e-5, atol=1e-5)
 
 
@@ -86,7 +67,7 @@ def _forward(dtype: str = "float32") -> Any:
     return cupy_conv.conv2d(None, on_cuda(x), on_cuda(weight), None, **static)
 
 
-def test_plans_are_kept_by_precision(fake: FakeCudnn) -> None:
+def test_plans_are_kept_by_precision(fake_cudnn: FakeCudnn) -> None:
     for _ in range(2):
         _forward()
         with matmul_precision("tf32"):
@@ -94,55 +75,58 @@ def test_plans_are_kept_by_precision(fake: FakeCudnn) -> None:
         _forward("float16")
     exact = {"NONDETERMINISTIC", "REDUCED_PRECISION_REDUCTION"}
     rounds = {"TENSOR_CORE", "DOWN_CONVERT_INPUTS"}
-    assert [graph.unwanted for graph in fake.graphs] == [exact | rounds, exact, exact]
+    assert [graph.unwanted for graph in fake_cudnn.graphs] == [exact | rounds, exact, exact]
 
 
-def test_on_the_current_stream(fake: FakeCudnn) -> None:
-    fake.workspace = 1000
+def test_on_the_current_stream(fake_cudnn: FakeCudnn) -> None:
+    fake_cudnn.workspace = 1000
     _forward()
     with cupy().cuda.Stream(non_blocking=True) as stream:
         _forward()
-        assert fake.runs[1] == ("fprop", stream.ptr)
-    assert fake.runs[0][1] != stream.ptr
-    assert len(fake.handles) == 1
+        assert fake_cudnn.runs[1] == ("fprop", stream.ptr)
+    assert fake_cudnn.runs[0][1] != stream.ptr
+    assert len(fake_cudnn.handles) == 1
 
 
-def test_threads_have_their_own_handles(fake: FakeCudnn) -> None:
+def test_threads_have_their_own_handles(fake_cudnn: FakeCudnn) -> None:
     _forward()
     thread = threading.Thread(target=_forward)
     thread.start()
     thread.join()
-    assert len(fake.handles) == 2
-    assert len(fake.graphs) == 1
+    assert len(fake_cudnn.handles) == 2
+    assert len(fake_cudnn.graphs) == 1
 
 
-def test_what_has_no_plan_is_a_product(fake: FakeCudnn) -> None:
-    fake.refuses = lambda graph: graph.kind == "dgrad"
-    assert cudnn.status() == "9.13.0, for convolutions"
+def test_what_has_no_plan_is_a_product(fake_cudnn: FakeCudnn) -> None:
+    fake_cudnn.refuses = lambda graph: graph.kind == "dgrad"
+    assert cudnn.status() == "9.13.0, for convolutions and attention in 16 bits"
     x, weight, bias, g, options = _arguments("same", "float32")
     same(conv2d, (x, weight, bias), g, **options)
-    assert [kind for kind, _ in fake.runs] == ["fprop", "wgrad"] * 2
+    assert [kind for kind, _ in fake_cudnn.runs] == ["fprop", "wgrad"] * 2
     assert cudnn.status() == (
-        "9.13.0, for convolutions, but not for 1 kinds of them (the last: dgrad of (2, 5, 6, 8)"
+        "9.13.0, for convolutions and attention in 16 bits, but not for 1 kinds of them (the"
+        " last: dgrad of (2, 5, 6, 8)"
         " with (16, 3, 3, 8) in float32: No valid execution plans were built)"
     )
 
 
-def test_a_package_without_its_library(fake: FakeCudnn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_without_its_library(
+    fake_cudnn: FakeCudnn, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_library() -> int:
         raise RuntimeError("Unable to find symbol cudnnGetVersion")
 
-    monkeypatch.setattr(fake, "backend_version", no_library)
-    cudnn._library.cache_clear()
+    monkeypatch.setattr(fake_cudnn, "backend_version", no_library)
+    cudnn.library.cache_clear()
     assert cudnn.status() == ("the package finds no library: Unable to find symbol cudnnGetVersion")
     _forward()
-    assert not fake.graphs
+    assert not fake_cudnn.graphs
 
 
-def test_without_the_package(fake: FakeCudnn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package(fake_cudnn: FakeCudnn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cudnn", None)
-    cudnn._library.cache_clear()
+    cudnn.library.cache_clear()
     assert cudnn.status().startswith("not installed (")
     assert cudnn.status().endswith("; pip install 'xpnn[cudnn]' brings it")
     _forward()
-    assert not fake.graphs
+    assert not fake_cudnn.graphs

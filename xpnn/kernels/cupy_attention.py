@@ -2,7 +2,8 @@ r"""CUDA kernels of attention: products by cuBLASLt, and softmax and its gradien
 
 Scores exist for a tile at a time, which is some heads, or some rows of one head: memory grows with
 the length and not with its square. The gradient computes each tile again, from the logarithms of
-the sums of exponentials. Scores of half precision are kept in float32.
+the sums of exponentials. Scores of half precision are kept in float32. Where cuDNN is installed,
+and has a plan, it computes what ``cudnn_attention`` asks of it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from xpnn.kernels import cudnn_attention
 from xpnn.kernels.cupy_launch import Source, contiguous, cupy, wide
 from xpnn.kernels.cupy_products import product
 
@@ -65,6 +67,10 @@ def attention(
     gain: float,
     block: int,
 ) -> tuple[Array, Array]:
+    if cudnn_attention.takes(q, k, v, mask, keep, scale, gain):
+        found = cudnn_attention.attend(q, k, v, scale, causal)
+        if found is not None:
+            return found
     tiles = _Tiles(q, k, mask, keep, scale, causal, block)
     v = _by_heads(v)
     y = cupy().empty((tiles.heads, tiles.length, v.shape[-1]), q.dtype)
@@ -97,6 +103,11 @@ def attention_vjp(
     block: int,
 ) -> tuple[Array | None, ...]:
     # dV = D(P)^T dY, dP = D(dY V^T), dS = P (dP - sum(P dP)): the sum is that of dY Y.
+    if cudnn_attention.takes(q, k, v, mask, keep, scale, gain):
+        g, y = (x.astype(q.dtype, copy=False) for x in (g, y))
+        three = cudnn_attention.gradients(g, q, k, v, y, res, scale, causal)
+        if three is not None:
+            return *(d if n else None for d, n in zip(three, needs, strict=False)), None, None
     shapes, dtype = [x.shape for x in (q, k, v)], q.dtype
     tiles = _Tiles(q, k, mask, keep, scale, causal, block)
     g, y, v = (contiguous(_by_heads(x.astype(dtype, copy=False))) for x in (g, y, v))

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from xpnn.kernels import cudnn
+from xpnn.kernels import cudnn_conv
 from xpnn.kernels.cupy_depthwise import depthwise, depthwise_dw, depthwise_dx
 from xpnn.kernels.cupy_launch import contiguous, cupy, wide
 from xpnn.kernels.cupy_products import column_sums, finish, product, relu_gradient
@@ -78,7 +78,7 @@ def conv2d(
     if groups > 1 and weight.shape[2] == 1:
         depthwise(x, weight, contiguous(bias), y, relu, window)
         return y
-    if not _is_product(window, groups) and cudnn.convolve(x, weight, y, window):
+    if not _is_product(window, groups) and cudnn_conv.convolve(x, weight, y, window):
         if bias is not None or relu:
             finish(y, contiguous(bias), relu)
         return y
@@ -120,10 +120,10 @@ def conv2d_vjp(
             dw = depthwise_dw(g, x, window).reshape(weight.shape)
         return dx, dw, db
     other = not _is_product(window, groups)
-    if needs[0] and not (other and cudnn.input_gradient(g, weight, dx, window)):
+    if needs[0] and not (other and cudnn_conv.input_gradient(g, weight, dx, window)):
         _input_gradient(g, weight, dx, window, groups)
     if needs[1]:
-        dw = cudnn.weight_gradient(g, x, weight.shape, window) if other else None
+        dw = cudnn_conv.weight_gradient(g, x, weight.shape, window) if other else None
         if dw is None:
             dw = _weight_gradient(g, x, weight, window, groups)
     return dx, dw, db
