@@ -27,7 +27,7 @@ ROOT = Path(xpnn.__file__).parents[1]
 
 
 def blas_threads() -> list[int]:
-    return [library.get_num_threads() for library in blas_alone.libraries]
+    return [library.get() for library in blas_alone.libraries]
 
 
 @pytest.fixture(autouse=True)
@@ -213,6 +213,107 @@ def test_many_callers_share_one_pool() -> None:
     for thread in threads:
         thread.join()
     assert sums.tolist() == [sum(range(50))] * 4
+
+
+def test_blas_is_told_once_in_a_stretch(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[list[int]] = []
+    monkeypatch.setattr(type(blas_alone), "_set", lambda self, numbers: told.append(numbers))
+    with parallel.stretch:
+        assert not told
+        for _ in range(3):
+            with parallel.stretch:
+                share(lambda i: None, range(2))
+        assert told == [[1] * len(blas_alone.libraries)]
+    assert len(told) == 2
+    with pytest.raises(ZeroDivisionError), parallel.stretch:  # the pool is in use already
+        _ = 1 / (len(told) - 3)
+    assert len(told) == 4
+    parallel.begin_step()
+    with parallel.stretch:
+        share(lambda i: None, range(1))
+    assert len(told) == 4
+
+
+def test_what_is_not_worth_sharing_is_for_one_thread_of_blas_too() -> None:
+    seen = []
+    for worth, items in (False, range(2)), (False, range(1)), (True, range(1)):
+        share(lambda i: seen.append(set(blas_threads())), items, worth)
+    assert seen == [{1}, {1}, {1}, {2}]
+    assert not parallel.pool_in_use()
+
+
+def test_any_thread_keeps_blas_to_one() -> None:
+    """Of threadpoolctl one thread alone may set the number, as long as it lives."""
+    seen = []
+
+    def look() -> None:
+        with blas_alone:
+            seen.append(set(blas_threads()))
+
+    look()
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert seen == [{1}, {1}]
+    assert set(blas_threads()) == {2}
+
+
+_STEPS = """
+import os, sys, threading, time
+import numpy as np
+import xpnn
+from xpnn import layers, losses, optim
+
+def ticks():  # that threads have computed which are not Python's: those of BLAS
+    time.sleep(0.2)  # they wait for more to do
+    ours = {str(thread.native_id) for thread in threading.enumerate()}
+    theirs = set(os.listdir("/proc/self/task")) - ours
+    stats = [open(f"/proc/self/task/{t}/stat").read().rsplit(")", 1)[1].split() for t in theirs]
+    return sum(int(stat[11]) + int(stat[12]) for stat in stats)
+
+rng = np.random.default_rng(0)
+x, y = rng.random((32, 20, 20, 64), np.float32), rng.integers(0, 40, (2048,))
+wide = rng.random((2048, 400), np.float32)
+convolutions = xpnn.Sequential(
+    [layers.Conv2D(64, 3, padding=1), layers.BatchNorm(activation="relu"), layers.MaxPool2D(2)]
+    + [layers.Flatten(), layers.Dense(40)])
+dense = xpnn.Sequential(
+    [layers.Dense(300, activation="relu"), layers.LayerNorm(), layers.Dense(40)])
+optimizer = optim.Adam()
+
+def step(model, x, y):
+    losses.cross_entropy(model(x), y).backward()
+    optimizer.step(model)
+
+for model, *batch in (convolutions, x, y[:32]), (dense, wide, y):
+    step(model, *batch)
+    before = ticks()
+    for _ in range(3):
+        step(model, *batch)
+    print(ticks() - before)
+before = ticks()
+for _ in range(3):
+    wide.T @ wide
+print(ticks() - before)
+"""
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="reads what Linux tells of threads"
+)
+@pytest.mark.parametrize("fast", ["0", "1"])
+def test_threads_of_blas_sleep_while_the_pool_works(fast: str) -> None:
+    """They would take a core from it for 30 ms each time that BLAS had used them."""
+    names = {*parallel._VARIABLES, "XPNN_FAST"}
+    environment = {key: value for key, value in os.environ.items() if key not in names}
+    done = subprocess.run(
+        [sys.executable, "-c", _STEPS], capture_output=True, text=True, check=True,
+        env={**environment, "PYTHONPATH": str(ROOT), "XPNN_FAST": fast},
+    )  # fmt: skip
+    *ticks, of_blas = map(int, done.stdout.split())
+    if not of_blas:
+        pytest.skip("BLAS has no threads of its own here")
+    assert ticks == [0, 0]
 
 
 # --------------------------------------------------------------------------------- products

@@ -7,17 +7,21 @@ whoever wants to compute there.
 
 So products either come from BLAS with all its threads, as long as nothing else wants threads, or
 from the pool: once a kernel has shared work out, until the step ends (:func:`begin_step`). It is
-the step that decides, and not the time: the same step gives the same bits.
+the step that decides, and not the time: the same step gives the same bits. What a kernel multiplies
+on its way, before it shares work out or after, is for one thread. What runs without the user in
+between, backward and the update, keeps BLAS to one thread from then on: :data:`stretch`.
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, nullcontext
+from itertools import product
+from typing import Any, NamedTuple
 
 from xpnn.errors import ConfigError
 from xpnn.workers import is_worker, workers
@@ -31,6 +35,7 @@ __all__ = [
     "pool_in_use",
     "set_num_threads",
     "share",
+    "stretch",
 ]
 
 _VARIABLES = (*("XPNN_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),)
@@ -135,6 +140,29 @@ def _default() -> int:
 # ------------------------------------------------------------------------------------ BLAS
 
 
+class _Library(NamedTuple):
+    """What tells and what sets the number of threads of a BLAS library."""
+
+    get: Callable[[], int]
+    set: Callable[[int], Any]
+
+
+def _library(found: Any) -> _Library:
+    """Return the functions of a library that threadpoolctl found.
+
+    OpenBLAS's own ones: of the threads of a process threadpoolctl lets but one set the number, and
+    takes three times as long.
+    """
+    if found.internal_api == "openblas" and found.threading_layer != "openmp":
+        functions = ctypes.PyDLL(found.filepath)
+        for before, after in product(("", "scipy_"), ("", "64_", "_64")):
+            names = (f"{before}openblas_{verb}_num_threads{after}" for verb in ("get", "set"))
+            own: list[Any] = [getattr(functions, name, None) for name in names]
+            if all(own):
+                return _Library(*own)
+    return _Library(found.get_num_threads, found.set_num_threads)
+
+
 class _BlasAlone:
     """A context in which the BLAS libraries of the process keep to one thread.
 
@@ -147,17 +175,18 @@ class _BlasAlone:
         self._first: list[int] | None = None  # before set_num_threads was ever called
 
     @functools.cached_property
-    def libraries(self) -> list[Any]:
+    def libraries(self) -> list[_Library]:
         """The BLAS libraries that are loaded, at the first time that somebody asks."""
         from threadpoolctl import ThreadpoolController
 
-        return list(ThreadpoolController().select(user_api="blas").lib_controllers)
+        found = ThreadpoolController().select(user_api="blas").lib_controllers
+        return [_library(x) for x in found]
 
     def __enter__(self) -> None:
         with _lock:
             self._entered += 1
             if self._entered == 1:
-                self._before = [library.get_num_threads() for library in self.libraries]
+                self._before = [library.get() for library in self.libraries]
                 self._set([1] * len(self._before))
 
     def __exit__(self, *error: object) -> None:
@@ -168,7 +197,7 @@ class _BlasAlone:
 
     def limit(self, n: int | None) -> None:
         """Set how many threads BLAS has outside of such contexts; None: what it had at first."""
-        now = self._before if self._entered else [x.get_num_threads() for x in self.libraries]
+        now = self._before if self._entered else [library.get() for library in self.libraries]
         if self._first is None:
             self._first = now
         wanted = self._first if n is None else [n] * len(now)
@@ -179,7 +208,7 @@ class _BlasAlone:
 
     def _set(self, numbers: list[int]) -> None:
         for library, n in zip(self.libraries, numbers, strict=True):
-            library.set_num_threads(n)
+            library.set(n)
 
 
 blas_alone = _BlasAlone()
@@ -193,6 +222,8 @@ class _Here(threading.local):
 
     sharing = False
     shared = False
+    stretches = 0
+    holding = False
 
 
 _here = _Here()
@@ -208,19 +239,51 @@ def pool_in_use() -> bool:
     return _here.shared
 
 
+class _Stretch:
+    """A context in which BLAS keeps to one thread while the pool is in use, to the end.
+
+    To tell BLAS so at each kernel takes 25 us, as a rule with nothing of it in the caches.
+    """
+
+    def __enter__(self) -> None:
+        _here.stretches += 1
+        if _here.shared:
+            self.hold()
+
+    def __exit__(self, *error: object) -> None:
+        _here.stretches -= 1
+        if _here.holding and not _here.stretches:
+            _here.holding = False
+            blas_alone.__exit__(*error)
+
+    def hold(self) -> None:
+        """Keep BLAS to one thread from now on, if this is within such a context."""
+        if _here.stretches and not _here.holding:
+            blas_alone.__enter__()
+            _here.holding = True
+
+
+stretch = _Stretch()
+_undecided = nullcontext()
+
+
 def share(work: Callable[[Any], Any], items: Sequence[Any], worth: bool = True) -> None:
     """Call ``work`` on every item, on all threads if it is worth it; a free one takes the next.
+
+    If it is not, this thread works alone, and BLAS for it; of a single item BLAS decides.
 
     What the calls write must not overlap. The caller works too; work that is shared out within
     shared work stays in its thread. Each thread sees a copy of the caller's context, so NumPy's
     ``errstate`` counts there too, and the first error is raised when all have stopped.
     """
-    threads = min(get_num_threads(), len(items))
-    if threads < 2 or not worth or _here.sharing or is_worker():
-        for item in items:
-            work(item)
+    threads = min(get_num_threads(), len(items)) if worth else 1
+    if threads < 2 or _here.sharing or is_worker():
+        with _undecided if worth else blas_alone:
+            for item in items:
+                work(item)
         return
     _here.shared = _here.sharing = True
+    stretch.hold()
     try:
         with blas_alone:
             workers(get_num_threads() - 1).run(work, items, threads - 1)

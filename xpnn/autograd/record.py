@@ -22,6 +22,7 @@ from xpnn.backend import (
     array_namespace,
     elsewhere,
 )
+from xpnn.parallel import stretch
 from xpnn.primitives.base import Implementation, Primitive, Rule
 
 __all__ = ["Tracked", "apply", "backward", "bind", "namespace", "wrap", "wrap_all"]
@@ -298,7 +299,7 @@ def backward(
     }
     token = _recording.set(create_graph)  # as `recording` does, which takes longer
     try:
-        with casting.suspended() if _blocks else _nothing:
+        with casting.suspended() if _blocks else _nothing, stretch:
             if not SEVERAL:
                 return tape.backward(roots, **options)  # type: ignore[arg-type]
             with SEVERAL[0].restored():

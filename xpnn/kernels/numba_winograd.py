@@ -27,7 +27,7 @@ from numba.extending import intrinsic
 
 from xpnn.kernels.numba_products import LANES, multiply
 from xpnn.kernels.numpy_columns import Window
-from xpnn.kernels.numpy_products import column_sums
+from xpnn.kernels.numpy_products import column_sums, multiply_alone
 from xpnn.parallel import get_num_threads, share
 
 __all__ = ["accepts", "convolve", "input_gradient", "weight_gradient"]
@@ -300,8 +300,8 @@ def _divided(n: int, window: Window, weight: Array, work: int) -> tuple[list[Any
 def _sandwich(matrix: Array, w: Array) -> Array:
     """Return ``matrix @ w @ matrix.T`` over the first two axes."""
     n, m = matrix.shape
-    once = (matrix @ w.reshape(m, -1)).reshape(n, m, -1)
-    return np.matmul(matrix, once).reshape(n, n, *w.shape[2:])
+    once = multiply_alone(matrix, w.reshape(m, -1)).reshape(n, m, -1)
+    return multiply_alone(matrix, once).reshape(n, n, *w.shape[2:])
 
 
 def convolve(x: Array, weight: Array, bias: Array | None, y: Array, window: Window) -> None:

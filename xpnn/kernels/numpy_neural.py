@@ -88,7 +88,7 @@ def _times_transposed(rows: Array, weight: Array) -> Array:
     """Return ``rows @ weight.T``, for which BLAS needs up to twice the time if rows are few."""
     if len(rows) > _FEW or weight.size <= _TINY:
         return product(rows, weight.T)
-    return np.ascontiguousarray((weight @ rows.T).T)
+    return np.ascontiguousarray(product(weight, rows.T).T)
 
 
 def dropout_accepts(x: Array, mask: Array, *, scale: float) -> bool:

@@ -15,6 +15,8 @@ import numpy as np
 from xpnn.kernels.fast import sweep
 from xpnn.kernels.numpy_memory import empty, scratch
 from xpnn.kernels.numpy_parts import keep
+from xpnn.kernels.numpy_products import multiply_alone
+from xpnn.kernels.numpy_reductions import ones
 from xpnn.parallel import share
 
 __all__ = [
@@ -87,7 +89,7 @@ def _folded(found: Array, channels: int) -> Array:
 
 
 def _columns(block: Array) -> Array:
-    return np.ones(len(block), block.dtype) @ block  # faster than a sum
+    return multiply_alone(ones(len(block), block.dtype), block)  # faster than a sum
 
 
 # ------------------------------------------------------------------------------- sweeps

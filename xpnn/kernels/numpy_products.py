@@ -13,7 +13,10 @@ from xpnn.kernels.numpy_memory import empty
 from xpnn.kernels.numpy_parts import are_many, parts
 from xpnn.kernels.numpy_reductions import ones
 
-__all__ = ["column_sums", "matmul", "matmul_accepts", "matmul_vjp", "product", "stacked_product"]
+__all__ = [
+    *("column_sums", "matmul", "matmul_accepts", "matmul_vjp", "multiply_alone", "product"),
+    "stacked_product",
+]
 
 Array = Any
 
@@ -78,6 +81,17 @@ def _finish(part: Array, plus: Array | None, last: Callable[[Array], Any] | None
     if last is not None:
         last(part)
     return part
+
+
+def multiply_alone(a: Array, b: Array) -> Array:
+    """Return ``a @ b``, multiplied by this thread: for a kernel that shares out what comes next.
+
+    Threads of BLAS, once they have helped, are in the way of those of the pool for 30 ms and more.
+    """
+    if a.size * b.size <= _ALONE * a.shape[-1]:
+        return a @ b
+    with parallel.blas_alone:
+        return a @ b
 
 
 def _step(n: int, parts: int) -> int:

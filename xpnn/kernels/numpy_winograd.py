@@ -31,6 +31,7 @@ from xpnn.kernels import numpy_im2col
 from xpnn.kernels.numpy_blocks import Pair
 from xpnn.kernels.numpy_columns import Block, Source, Window, largest, over_blocks
 from xpnn.kernels.numpy_memory import scratch
+from xpnn.kernels.numpy_products import multiply_alone
 from xpnn.parallel import get_num_threads, share
 
 __all__ = ["accepts", "convolve", "input_gradient", "transforms", "weight_gradient"]
@@ -68,7 +69,7 @@ def transforms(k: int) -> tuple[Array, Array, Array]:
 
 def _times(matrix: Array, w: Array) -> Array:
     """Return a matrix times what lies along the first axis."""
-    return (matrix @ w.reshape(len(w), -1)).reshape(-1, *w.shape[1:])
+    return multiply_alone(matrix, w.reshape(len(w), -1)).reshape(-1, *w.shape[1:])
 
 
 class _Tiles(threading.local):

@@ -201,7 +201,8 @@ class Optimizer(Saveable):
                 f" ({frozen} are frozen). Call backward() on the loss first."
             )
             raise GraphError(msg)
-        update(params, grads)
+        with parallel.stretch:
+            update(params, grads)
         for leaf, grad in zip(leaves, grads, strict=True):
             if grad is not None:
                 leaf.grad = None
