@@ -217,6 +217,8 @@ def on_device_of(x: Any) -> Any:
     Functions of Tensors go there by themselves; CuPy computes on its thread's current device.
     """
     raw = unwrap(x)
+    if type(raw) in NAMESPACE_OF:
+        return _HERE
     library = find_library(raw)
     return library.scope(library.device_of(raw)) if library.several else _HERE
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -129,9 +128,11 @@ class _Turn:
         self._optimizer, self._batches, self._trial = optimizer, batches, trial
         self.plans: list[Any] = [None] * len(batches)
         made = replay.current()
-        counted = Counter[int]() if made is None else Counter(made.counted)
-        self._before = [(counted[id(optimizer)], counted[id(b.slots[0])]) for b in batches]
-        self.is_first = not counted[id(optimizer)]
+        self._before = [(0, 0)] * len(batches)
+        if made is not None:
+            before = made.counted[id(optimizer)]
+            self._before = [(before, made.counted[id(b.slots[0])]) for b in batches]
+        self.is_first = made is None or not before
 
     def look(self, ahead: bool = False) -> bool:
         """Plan the update; return whether that changed counts, as others were waited for.
