@@ -56,6 +56,16 @@ def _reset() -> None:
     xpnn.set_seed(0)
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what a parameter sends to PyTorch or JAX: a place, or the name of the library."""
+    for item in items:
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        names = [x.partition(":")[0] for x in parameters if isinstance(x, str)]
+        if not {"torch", "jax"}.isdisjoint(names):
+            item.add_marker("libraries")
+
+
 def _param(name: str) -> Any:
     marks = [pytest.mark.gpu] if name.startswith("cuda") else []
     return pytest.param(name, id=name, marks=marks)

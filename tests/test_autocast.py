@@ -53,7 +53,7 @@ TOLERANCE = {"float16": 1e-2, "bfloat16": 8e-2}
 JUMPS = {("conv pool", "bfloat16")}
 
 
-@pytest.mark.parametrize("low", ["float16", "bfloat16"])
+@pytest.mark.parametrize("low", ["float16", pytest.param("bfloat16", marks=pytest.mark.libraries)])
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda:0", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("row", LAYERS, ids=str)
 def test_every_layer_is_close_to_float32(row: Row, device: str, low: str) -> None:
@@ -167,6 +167,7 @@ def low() -> str | None:
     return None if name == "float32" else name
 
 
+@pytest.mark.libraries
 def test_blocks_nest_and_end() -> None:
     pytest.importorskip("ml_dtypes")
     block = xpnn.autocast("float16")

@@ -400,6 +400,7 @@ def test_views_come_from_every_device(device: Place) -> None:
         assert float(np.sum(found)) == pytest.approx(float(xp.sum(view)), rel=1e-5)
 
 
+@pytest.mark.libraries
 @pytest.mark.parametrize("pair", [("torch:cpu", "strict:device1"), ("strict:device1", "jax:cpu")])
 def test_arrays_go_from_library_to_library(pair: tuple[str, str]) -> None:
     start, end = map(usable, pair)
@@ -409,6 +410,7 @@ def test_arrays_go_from_library_to_library(pair: tuple[str, str]) -> None:
     assert_close(to_numpy(there), to_numpy(x))
 
 
+@pytest.mark.libraries
 def test_a_read_only_array_is_not_written_through_another_library() -> None:
     x = on(Place("cpu read-only"), np.asarray([1.0, 2.0]))
     torch = pytest.importorskip("torch")
@@ -493,6 +495,7 @@ def test_to_numpy_takes_what_has_values(device: Place) -> None:
     assert to_numpy(np.float32(2)).dtype == np.float32
 
 
+@pytest.mark.libraries
 def test_to_numpy_shares_the_memory_of_the_host() -> None:
     x = np.asarray([1.0, 2.0])
     assert to_numpy(x) is x

@@ -60,6 +60,7 @@ def equal_both_ways(dtype: DType, theirs: Any) -> bool:
     return dtype == theirs and theirs == dtype and as_dtype(theirs) is dtype
 
 
+@pytest.mark.libraries
 @every_standard_dtype
 def test_a_dtype_is_equal_to_that_of_torch_both_ways(name: str) -> None:
     torch = pytest.importorskip("torch")
@@ -77,6 +78,7 @@ def test_a_dtype_is_equal_to_that_of_array_api_strict(name: str) -> None:
     assert DTYPES[name] != (strict.float64 if name != "float64" else strict.float32)
 
 
+@pytest.mark.libraries
 @every_standard_dtype
 def test_a_dtype_is_equal_to_that_of_jax_both_ways(name: str) -> None:
     jnp = pytest.importorskip("jax.numpy")
@@ -84,6 +86,7 @@ def test_a_dtype_is_equal_to_that_of_jax_both_ways(name: str) -> None:
     assert equal_both_ways(DTYPES[name], jnp.dtype(name))
 
 
+@pytest.mark.libraries
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
 def test_half_precision_is_equal_to_that_of_torch(name: str) -> None:
     torch = pytest.importorskip("torch")
@@ -123,6 +126,7 @@ def test_numpy_takes_a_dtype(name: str) -> None:
     assert np.zeros(2, dtype=DTYPES[name]).dtype == np.dtype(name)
 
 
+@pytest.mark.libraries
 @every_standard_dtype
 def test_arrays_of_every_library_answer_alike(name: str) -> None:
     for device in ("cpu", "torch:cpu", "strict:device1"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import xpnn
 
 ROOT = Path(xpnn.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
+HERE = Path(__file__).parent
 LONGEST = 400
 
 # A module imports from its own room and from the rooms to its left (above it here).
@@ -268,3 +270,18 @@ def test_what_is_listed_is_public(name: str) -> None:
     dunders = {"__array_api_version__", "__array_namespace_info__"}
     listed = getattr(load(name), "__all__", [])
     assert {n for n in listed if n.startswith("_")} <= dunders
+
+
+# --------------------------------------------------------------------------------- the tests
+
+_ASKS = re.compile(r"(importorskip|usable)\('(torch|jax|ml_dtypes)\b")
+_MARKS = re.compile(r"mark\.(libraries|oracle|gpu|extras)\b")
+
+
+@pytest.mark.parametrize("path", sorted(HERE.glob("test_*.py")), ids=lambda p: p.name)
+def test_what_asks_for_another_library_is_marked(path: Path) -> None:
+    """Or it would be left out where these libraries are installed."""
+    for node in tree(path).body:
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            marks = " ".join(map(ast.unparse, node.decorator_list))
+            assert _MARKS.search(marks) or not _ASKS.search(ast.unparse(node)), node.name

@@ -41,11 +41,13 @@ def run(code: str, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.libraries
 def test_no_other_array_library_is_imported() -> None:
     loaded = run("import sys, xpnn; print(*{name.partition('.')[0] for name in sys.modules})")
     assert not set(LAZY) & set(loaded.split())
 
 
+@pytest.mark.libraries
 def test_nor_is_one_by_a_first_step_on_the_cpu() -> None:
     lines = (
         "import sys, xpnn",

@@ -496,6 +496,7 @@ def test_probabilities_of_0_and_1_have_exact_losses_and_finite_gradients(
     assert not gradient[[0, 3]].any()  # of a distance of 0
 
 
+@pytest.mark.libraries
 def test_the_torch_value_at_the_ends_is_ours() -> None:
     torch = pytest.importorskip("torch")
     p, t = np.asarray([0, 0, 1, 1, 0.3], "f"), np.asarray([0, 1, 0, 1, 1], "f")

@@ -19,7 +19,7 @@ from xpnn.callbacks import Checkpoint
 from xpnn.data import Batch, split
 from xpnn.errors import ConfigError, DataError, DTypeError
 
-MIXED = ["mixed_bfloat16", "mixed_float16"]
+MIXED = [pytest.param("mixed_bfloat16", marks=pytest.mark.libraries), "mixed_float16"]
 LOW = {"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
 
 

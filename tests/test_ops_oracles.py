@@ -158,6 +158,7 @@ def formula(xp: Any, x: Any) -> Any:
 # --------------------------------------------------------------------- the same everywhere
 
 
+@pytest.mark.libraries
 @rows
 def test_gradients_over_torch_are_those_over_numpy(row: Row) -> None:
     _compare(row, "torch:cpu")

@@ -400,6 +400,7 @@ def test_from_dlpack_copies_as_it_is_told() -> None:
     assert np.shares_memory(ops.from_dlpack(Tensor(a), device="cpu").data, a)
 
 
+@pytest.mark.libraries
 def test_from_dlpack_keeps_the_device_unless_it_is_told_another() -> None:
     torch = pytest.importorskip("torch")
     assert ops.from_dlpack(torch.ones(2), device="cpu").device == "cpu"

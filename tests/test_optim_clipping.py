@@ -95,6 +95,7 @@ def test_half_precision_has_a_norm_beyond_its_largest_number(how: str) -> None:
     assert_close(found, np.full(100, 0.1, np.float16), 1e-3)
 
 
+@pytest.mark.libraries
 def test_gradients_of_two_dtypes_and_of_two_devices_have_one_norm() -> None:
     pytest.importorskip("torch")
     there = on("torch:cpu", np.asarray([12.0]))

@@ -202,6 +202,7 @@ def test_default_device_and_dtype(place: str) -> None:
     assert Stream(0).normal(3).dtype == Stream(0).uniform(3).dtype == np.float64
 
 
+@pytest.mark.libraries
 @pytest.mark.parametrize("kind", ["uniform", "normal"])
 def test_half_precision_is_rounded_float32(kind: str) -> None:
     full = getattr(Stream(0), kind)((5, 5), dtype="float32")
@@ -223,6 +224,7 @@ def test_arrays_are_the_callers_own() -> None:
         draw[0] = 0
 
 
+@pytest.mark.libraries
 def test_a_library_with_a_source_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is asked for the values on its device; what it lacks comes from the host."""
     torch = pytest.importorskip("torch")

@@ -209,6 +209,7 @@ def test_what_does_not_fit_is_refused(
         losses.nce(**arguments)
 
 
+@pytest.mark.libraries
 def test_noise_of_another_library_does_not_mix() -> None:
     pytest.importorskip("torch")
     log_q = xpnn.asarray(LOG_Q, device="torch:cpu")

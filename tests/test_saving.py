@@ -74,6 +74,7 @@ def test_files_of_equal_content_are_equal(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+@pytest.mark.libraries
 def test_bfloat16_is_kept(tmp_path: Path) -> None:
     ml_dtypes = pytest.importorskip("ml_dtypes")
     x = make((4, 3)).astype(ml_dtypes.bfloat16)
@@ -83,6 +84,7 @@ def test_bfloat16_is_kept(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found["x"], x.T)
 
 
+@pytest.mark.libraries
 def test_bfloat16_goes_to_torch_and_comes_from_it(tmp_path: Path) -> None:
     ml_dtypes, device = pytest.importorskip("ml_dtypes"), usable("torch:cpu")
     import torch
@@ -506,6 +508,7 @@ def test_weights_go_into_a_model_that_the_same_code_made(tmp_path: Path) -> None
     fresh.fit(x, np.asarray([0, 1, 1, 0]), epochs=1, verbose=0)
 
 
+@pytest.mark.libraries
 def test_weights_go_where_the_model_is_and_what_is_frozen_stays_so(tmp_path: Path) -> None:
     model, x = twin()
     model.freeze().save_weights(tmp_path / "w")

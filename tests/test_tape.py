@@ -191,6 +191,7 @@ def test_backward_takes_a_list_and_a_tensor_as_gradient() -> None:
     assert_close(x.grad, np.asarray([13.0, 14.0]))
 
 
+@pytest.mark.libraries
 def test_backward_refuses_a_gradient_of_another_library() -> None:
     pytest.importorskip("torch")
     y = variable(1.0, 2.0) * 2.0
@@ -670,6 +671,7 @@ def test_a_numpy_scalar_is_an_operand_before_any_other_was(run_python: Any) -> N
     )
 
 
+@pytest.mark.libraries
 def test_a_numpy_array_that_meets_another_library_is_a_device_error(run_python: Any) -> None:
     pytest.importorskip("torch")
     run_python(

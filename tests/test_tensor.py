@@ -234,6 +234,7 @@ def test_dlpack_to_and_from_numpy() -> None:
     assert Tensor(a).__dlpack_device__() == a.__dlpack_device__()
 
 
+@pytest.mark.libraries
 def test_dlpack_to_and_from_torch() -> None:
     torch = pytest.importorskip("torch")
     usable("torch:cpu")
@@ -398,6 +399,7 @@ def test_a_move_to_where_it_is_does_nothing(device: Place) -> None:
     assert xpnn.to_device(x, x.device) is x
 
 
+@pytest.mark.libraries
 def test_a_move_that_loses_precision_gives_the_gradient_its_dtype_back() -> None:
     usable("jax:cpu")
     x = Tensor(np.asarray([1.0, 2.0]), requires_grad=True)

@@ -206,6 +206,7 @@ def test_a_process_that_fails_is_started_anew(
         process.stop()
 
 
+@pytest.mark.libraries
 def test_without_a_gpu_nothing_is_measured() -> None:
     pytest.importorskip("torch")
     done = run("--quick", CUDA_VISIBLE_DEVICES="-1", XPNN_EMULATE_CUDA="")
