@@ -19,14 +19,15 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from itertools import product
 from typing import Any, NamedTuple
 
 from xpnn.errors import ConfigError
-from xpnn.workers import is_worker, workers
+from xpnn.workers import here, workers
 
 __all__ = [
+    "alone",
     "begin_step",
     "blas_alone",
     "get_num_threads",
@@ -218,9 +219,8 @@ blas_alone = _BlasAlone()
 
 
 class _Here(threading.local):
-    """What a thread knows: whether it is sharing work out, and whether its step has."""
+    """What a thread knows: whether its step has shared work out, and whether BLAS is kept alone."""
 
-    sharing = False
     shared = False
     stretches = 0
     holding = False
@@ -264,28 +264,37 @@ class _Stretch:
 
 
 stretch = _Stretch()
-_undecided = nullcontext()
+
+
+def alone(work: Callable[..., Any], *args: Any) -> Any:
+    """Return ``work(*args)``, for which BLAS keeps to one thread."""
+    if _here.holding or here.busy:
+        return work(*args)
+    with blas_alone:
+        return work(*args)
 
 
 def share(work: Callable[[Any], Any], items: Sequence[Any], worth: bool = True) -> None:
     """Call ``work`` on every item, on all threads if it is worth it; a free one takes the next.
 
-    If it is not, this thread works alone, and BLAS for it; of a single item BLAS decides.
+    If it is not, this thread works alone, and BLAS for it; of a single item BLAS decides, unless
+    the pool is in use.
 
     What the calls write must not overlap. The caller works too; work that is shared out within
     shared work stays in its thread. Each thread sees a copy of the caller's context, so NumPy's
     ``errstate`` counts there too, and the first error is raised when all have stopped.
     """
-    threads = min(get_num_threads(), len(items)) if worth else 1
-    if threads < 2 or _here.sharing or is_worker():
-        with _undecided if worth else blas_alone:
-            for item in items:
-                work(item)
-        return
-    _here.shared = _here.sharing = True
-    stretch.hold()
-    try:
-        with blas_alone:
-            workers(get_num_threads() - 1).run(work, items, threads - 1)
-    finally:
-        _here.sharing = False
+    threads = get_num_threads()
+    if worth and threads > 1 and len(items) > 1 and not here.busy:
+        _here.shared = True
+        stretch.hold()
+        alone(workers(threads - 1).run, work, items, min(threads, len(items)) - 1)
+    elif worth and not _here.shared:
+        _in_turn(work, items)
+    else:
+        alone(_in_turn, work, items)
+
+
+def _in_turn(work: Callable[[Any], Any], items: Sequence[Any]) -> None:
+    for item in items:
+        work(item)

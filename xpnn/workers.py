@@ -16,21 +16,16 @@ from itertools import count
 from queue import SimpleQueue
 from typing import Any
 
-__all__ = ["is_worker", "workers"]
+__all__ = ["here", "workers"]
 
 
 class _Here(threading.local):
-    """Whether a thread is one of the pool."""
+    """Whether this thread does shared work: one of the pool always, another while it shares."""
 
-    worker = False
-
-
-_here = _Here()
+    busy = False
 
 
-def is_worker() -> bool:
-    """Return whether this is a thread of the pool."""
-    return _here.worker
+here = _Here()
 
 
 class _Job:
@@ -85,11 +80,15 @@ class _Workers:
         job = _Job(work, items)
         for _ in range(helpers):
             self._inbox.put((contextvars.copy_context(), job))
-        job.take()
-        job.wait()
+        here.busy = True
+        try:
+            job.take()
+            job.wait()
+        finally:
+            here.busy = False
 
     def _serve(self) -> None:
-        _here.worker = True
+        here.busy = True
         while True:
             self._next()
 

@@ -72,7 +72,7 @@ class sweep:
         functools.update_wrapper(self, plain)
 
     def __call__(self, *args: Any) -> Any:
-        if not is_on():
+        if not (_found() if _forced is None else _forced):
             return self.plain(*args)
         if self.fast is None:
             module = self.plain.__module__.replace(".numpy_", ".numba_")

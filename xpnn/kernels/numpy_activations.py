@@ -44,7 +44,7 @@ def relu_in_place(x: Array) -> None:
         np.maximum(x, 0, out=x)
         return
     flat = x.reshape(-1)
-    over_parts(lambda at: _rectify(flat[at], flat[at]), flat.size)
+    over_parts(lambda at: _rectify(flat[at], flat[at]), flat.size, size=_LARGE)
 
 
 def relu_vjp(xp: Any, g: Array, needs: list[bool], y: Array) -> tuple[Array]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -176,7 +177,7 @@ class _Tiles:
         step = max(tile // (self.length * self.keys), 1)
         self.heads = [
             (*at, slice(i, min(i + step, lead[-1])))
-            for at in np.ndindex(lead[:-1])
+            for at in product(*map(range, lead[:-1]))
             for i in range(0, lead[-1], step)
         ]
         self.step = min(max(tile // self.keys, 1), self.length)
@@ -227,7 +228,8 @@ def _like(x: Array, features: int | None = None) -> Array:
     """Return an array of any content that lies like x, if need be with other features."""
     order = [*sorted(range(x.ndim - 1), key=lambda i: -x.strides[i]), x.ndim - 1]
     shape = [*x.shape[:-1], features or x.shape[-1]]
-    return empty(tuple(shape[i] for i in order), x.dtype).transpose(np.argsort(order))
+    back = sorted(range(x.ndim), key=order.__getitem__)
+    return empty(tuple([shape[i] for i in order]), x.dtype).transpose(back)
 
 
 def _summed(d: Array, shape: tuple[int, ...]) -> Array:

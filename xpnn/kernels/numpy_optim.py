@@ -93,8 +93,8 @@ def elementwise_update(
             if work is None:
                 work = _Work(rule, xp, names, numbers, p.dtype)
             states[i].update(work.numbers)
-            rows = written_rows(grads[i]) if source is None and work.rests else None
-            if rows is None:
+            rows = written_rows(grads[i]) if source is None else None
+            if rows is None or not work.rests:
                 tasks.append(_Flat(work, arrays, source))
             else:
                 tasks.append(_Rows(work, arrays, rows, p.shape[0]))
@@ -114,14 +114,14 @@ def _flat(
     for name in names:
         if not state[name].flags.c_contiguous:
             state[name] = np.array(state[name], order="C")
-    arrays = (p, np.ascontiguousarray(g), *(state[name] for name in names))
+    arrays = (p, np.ascontiguousarray(g), *[state[name] for name in names])
     return p, [x.reshape(-1) for x in arrays], source
 
 
 def _run(tasks: list[Any]) -> None:
     """Do tasks in parts, on all threads if that pays."""
     least = _LONG_SHARED if fast.is_on() else _SHARED
-    threads = parallel.get_num_threads() if sum(task.elements for task in tasks) >= least else 1
+    threads = parallel.get_num_threads() if sum([task.elements for task in tasks]) >= least else 1
     parts = [(task, *edges) for task in tasks for edges in task.cut(threads)]
     parallel.share(lambda part: part[0].do(*part[1:]), parts, threads > 1)
 
@@ -130,7 +130,7 @@ def _cut(length: int, elements: int, block: int, threads: int) -> Any:
     """Return the edges of the parts of a length: blocks, as many for each thread."""
     threads = max(1, min(threads, elements // (_BLOCK // 4)))
     parts = min(threads * -(-elements // (threads * block)), length)
-    return pairwise(length * j // parts for j in range(parts + 1))
+    return pairwise([length * j // parts for j in range(parts + 1)])
 
 
 class _Work:
@@ -139,14 +139,17 @@ class _Work:
     def __init__(self, rule: Rule, xp: Any, names: list[str], numbers: State, dtype: Any) -> None:
         self.rule, self.xp, self.names, self.given = rule, xp, names, numbers
         self.program: Program | None = None
-        self.rests = False  # where the gradient is 0
         try:
             self.program, self.constants, new = trace(rule, names, numbers, dtype)
-            self.rests = rests(self.program, self.constants)
         except Refused:
             one = np.ones(1, dtype)
             _, new = rule(xp, one, one, {**dict.fromkeys(names, one), **numbers})
         self.numbers = {name: np.asarray(new[name]) for name in numbers}  # after the step
+
+    @functools.cached_property
+    def rests(self) -> bool:
+        """Whether nothing changes where the gradient is 0."""
+        return self.program is not None and rests(self.program, self.constants)
 
     def __call__(self, arrays: list[Array]) -> None:
         if self.program is not None:

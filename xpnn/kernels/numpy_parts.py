@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def over_parts(
     work: Callable[[slice], None], rows: int, width: int = 1, size: int | None = None
 ) -> None:
     """Call ``work`` on parts of the rows, on all threads if there is more than a little."""
-    if rows * width <= _PART:
+    if rows * width <= (size or _PART):
         work(slice(0, rows))
         return
     places = parts(rows, width, size)
@@ -53,7 +54,7 @@ def elementwise(f: Callable[..., Any], *xs: Array, size: int | None = None) -> A
     """
     y = empty(xs[0].shape, xs[0].dtype)
     flat = [x.reshape(-1) for x in (*xs, y)]
-    over_parts(lambda at: f(*(x[at] for x in flat)), y.size, size=size)
+    over_parts(lambda at: f(*map(itemgetter(at), flat)), y.size, size=size)
     return y
 
 

@@ -24,7 +24,7 @@ _ALONE = 1 << 18  # multiplications up to which BLAS uses one thread anyway
 _SHARED = 1 << 25  # from which a part for each thread pays for waking it
 _PIECE = _SHARED // 4  # for the products of a stack
 _ROWS = 16  # a multiple of the rows that the inner loops of BLAS take at a time
-_SMALL = 1 << 16  # elements of a matrix whose columns are added up at once
+_SUMMED = 1 << 18  # elements of a matrix whose columns are added up at once
 _IN_CACHE = 1 << 18  # elements of a product to which a vector is added while a cache holds them
 
 
@@ -46,16 +46,15 @@ def product(
         out = np.matmul(a, b, out=out)
         return out if plus is last is None else _finish(out, plus, last)
     if out is None:
-        out = empty((n, m), np.result_type(a, b))
+        out = empty((n, m), a.dtype if a.dtype == b.dtype else np.result_type(a, b))
     threads = parallel.get_num_threads()
+    in_use = parallel.pool_in_use()
     finished = plus is not None or last is not None
-    in_parts = parallel.pool_in_use() or (finished and are_many(n * m))
-    if work < _SHARED or threads == 1 or not in_parts:
-        if not parallel.pool_in_use():
-            np.matmul(a, b, out=out)
+    if work < _SHARED or threads == 1 or not (in_use or (finished and are_many(n * m))):
+        if in_use:
+            parallel.alone(np.matmul, a, b, out)
         else:
-            with parallel.blas_alone:
-                np.matmul(a, b, out=out)
+            np.matmul(a, b, out=out)
         return _finish(out, plus, last)
     if n >= m:
         step = _step(n, threads * -(-n * m // (threads * _IN_CACHE)) if finished else threads)
@@ -90,8 +89,7 @@ def multiply_alone(a: Array, b: Array) -> Array:
     """
     if a.size * b.size <= _ALONE * a.shape[-1]:
         return a @ b
-    with parallel.blas_alone:
-        return a @ b
+    return parallel.alone(np.matmul, a, b)
 
 
 def _step(n: int, parts: int) -> int:
@@ -100,16 +98,16 @@ def _step(n: int, parts: int) -> int:
 
 def column_sums(x: Array) -> Array:
     """Return the sums of columns, by products with ones: twice as fast as ``sum(axis=0)``."""
-    if x.size <= _SMALL:
+    if x.size <= _SUMMED:
         return ones(len(x), x.dtype) @ x if x.dtype.char in "fd" else np.add.reduce(x, axis=0)
-    places = parts(*x.shape)
+    places = parts(len(x), x.shape[1], _SUMMED)
     sums = np.empty((len(places), x.shape[1]), x.dtype)
 
     def add_up(i: int) -> None:
         block = x[places[i]]
         np.matmul(ones(len(block), x.dtype), block, out=sums[i])
 
-    parallel.share(add_up, range(len(places)), worth=len(places) > 3)
+    parallel.share(add_up, range(len(places)))
     return sums.sum(axis=0)
 
 

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from xpnn.kernels import fast
 from xpnn.kernels.numpy_memory import empty, scratch
-from xpnn.parallel import blas_alone, get_num_threads, pool_in_use, share
+from xpnn.parallel import get_num_threads, share
 
 __all__ = ["Gradients", "Walk", "Weights", "back", "forth"]
 
@@ -193,12 +192,6 @@ def _parts(n: int, steps: int, weight: Array, compiled: bool) -> list[slice]:
     return [slice(n * k // threads, n * (k + 1) // threads) for k in range(threads)]
 
 
-def _share(work: Callable[[int], None], parts: list[slice]) -> None:
-    # BLAS with several threads, which then spin, would take a core from the pool.
-    with blas_alone if len(parts) == 1 and pool_in_use() else nullcontext():
-        share(work, range(len(parts)))
-
-
 def _in_order(x: Array | None, part: slice, reverse: bool) -> Any:
     return None if x is None else x[part, ::-1] if reverse else x[part]
 
@@ -227,7 +220,7 @@ def forth(
         walks[k] = Walk(kind(steps, *here[0].shape, x.dtype), x_, y_, mask_)
         walks[k].forward(weights, here)
 
-    _share(work, parts)
+    share(work, range(len(parts)))
     return (y, *ends), (parts, walks)
 
 
@@ -254,7 +247,7 @@ def back(
         here = [d[parts[k]] for d in d_states]
         sums[k] = walks[k].backward(turned, h0[parts[k]], g_, here, dx_, needs[1:], limit)
 
-    _share(work, parts)
+    share(work, range(len(parts)))
     d_input, d_hidden = (
         None if found[0] is None else functools.reduce(np.add, found)
         for found in zip(*sums, strict=True)

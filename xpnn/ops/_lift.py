@@ -18,6 +18,8 @@ def lift(primitive: Primitive) -> Callable[..., Any]:
     count = len(primitive.arrays)
     names = [*primitive.defaults, *primitive.required]
     required = primitive.required
+    parameters = primitive.signature.parameters.values()
+    positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
 
     def with_parameters(*args: Any, **params: Any) -> Any:
         if len(args) != count or (required and not required <= params.keys()):
@@ -27,6 +29,10 @@ def lift(primitive: Primitive) -> Callable[..., Any]:
         return apply(primitive, args, params)
 
     def _bind(args: Any, params: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        named = dict(zip(positional, args[count:], strict=False))
+        complete = len(args) == count + len(named) and required <= {*named, *params}
+        if complete and named.keys().isdisjoint(params):
+            return args[:count], {**named, **params}
         bound = primitive.signature.bind(*args, **params).arguments
         arrays = tuple(bound.pop(name) for name in primitive.arrays)
         return arrays, bound

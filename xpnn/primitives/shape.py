@@ -53,7 +53,7 @@ def permute_dims(xp: Any, x: Array, /, axes: tuple[int, ...]) -> Array:
 
 def _inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
     positive = [a % len(axes) for a in axes]
-    return tuple(positive.index(i) for i in range(len(axes)))
+    return tuple(sorted(range(len(axes)), key=positive.__getitem__))
 
 
 permute_dims.d(lambda xp, g, axes: xp.permute_dims(g, _inverse(axes)))
