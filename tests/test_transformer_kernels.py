@@ -17,8 +17,14 @@ from hypothesis import strategies as st
 import xpnn
 from xpnn import Tensor, check_grad, kernels, ops
 from xpnn import functional as F
-from xpnn.kernels import fast, numpy_attention, numpy_parts, numpy_products
-from xpnn.primitives import activations, losses, neural, special
+from xpnn.kernels import (
+    fast,
+    numpy_attention,
+    numpy_elementwise,
+    numpy_parts,
+    numpy_products,
+)
+from xpnn.primitives import activations, elementwise, losses, neural, special
 from xpnn.primitives.attention import attention
 from xpnn.primitives.normalization import normalize
 from xpnn.primitives.products import matmul
@@ -35,6 +41,7 @@ def cut_up(threads: int = 1, compiled: bool = False) -> Iterator[None]:
     """Let kernels take small parts, and share small work."""
     with pytest.MonkeyPatch.context() as patch, fast.use(compiled), xpnn.num_threads(threads):
         patch.setattr(numpy_parts, "_PART", 24)
+        patch.setattr(numpy_parts, "_LONG", 32)
         patch.setattr(numpy_attention, "_TILE", 24)
         patch.setattr(numpy_attention, "_SHARED", 1)
         patch.setattr(numpy_products, "_ALONE", 1)
@@ -298,10 +305,31 @@ def test_sums_of_gradients(turned: bool, dtype: str) -> None:
     a, b = draw(rng, 9, 9), draw(rng, 9, 9, dtype=dtype)
     b = b.T if turned else b
     with cut_up(2):
-        found = numpy_parts.add(a, b)
+        found = numpy_elementwise.total(a, b)
     assert np.array_equal(found, a + b)
     assert found.dtype == (a + b).dtype
     assert not np.shares_memory(found, a)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("shape", [(9, 11), (5, 5, 2), (200,)], ids=str)
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int64"])
+def test_sums(dtype: str, shape: Any, threads: int) -> None:
+    rng = np.random.default_rng(0)
+    a, b, g = ((draw(rng, *shape) * 9).astype(dtype) for _ in range(3))
+    a.flags.writeable = False
+    with cut_up(threads):
+        same(elementwise.add, [a, b], {}, g, [True, True], 0.0)
+
+
+def test_sums_that_are_not_divided() -> None:
+    a = np.ones((300, 300), np.float32)
+    accepts: Any = elementwise.add.on(xp).accepts
+    assert accepts(a, a)
+    for b in (a.T, a[:, :1], a.astype(np.float64), a[::-1], 2.0):
+        assert not accepts(a, b)
+        assert not accepts(b, a)
+    assert not accepts(a[:9].copy(), a[:9].copy())
 
 
 def test_gradients_are_added_by_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from xpnn import parallel
-from xpnn.kernels import numpy_memory, numpy_parts, sums
+from xpnn.kernels import numpy_memory, sums
 from xpnn.kernels.numpy_activations import (
     relu,
     relu_accepts,
@@ -17,7 +17,7 @@ from xpnn.kernels.numpy_activations import (
 )
 from xpnn.kernels.numpy_attention import attention, attention_accepts, attention_vjp
 from xpnn.kernels.numpy_conv import conv2d, conv2d_accepts, conv2d_vjp
-from xpnn.kernels.numpy_elementwise import in_parts, in_parts_accepts
+from xpnn.kernels.numpy_elementwise import add, add_accepts, in_parts, in_parts_accepts, total
 from xpnn.kernels.numpy_indexing import free_sums, scatter_add, scatter_add_vjp, sums_memory
 from xpnn.kernels.numpy_layer_norm import normalize, normalize_accepts, normalize_vjp
 from xpnn.kernels.numpy_losses import (
@@ -59,6 +59,8 @@ from xpnn.kernels.numpy_recurrent import (
 from xpnn.kernels.numpy_reductions import mean, mean_accepts, mean_vjp
 
 __all__ = [
+    "add",
+    "add_accepts",
     "attention",
     "attention_accepts",
     "attention_vjp",
@@ -120,7 +122,7 @@ __all__ = [
 ]
 
 
-sums[np.ndarray] = numpy_parts.add
+sums[np.ndarray] = total
 
 
 def free_memory() -> None:

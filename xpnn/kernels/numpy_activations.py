@@ -23,7 +23,6 @@ __all__ = [
 ]
 
 Array = Any
-_LARGE = 1 << 18  # elements of a part that a few short sweeps go over
 
 
 def relu_accepts(x: Array) -> bool:
@@ -31,7 +30,7 @@ def relu_accepts(x: Array) -> bool:
 
 
 def relu(xp: Any, x: Array) -> Array:
-    return elementwise(_rectify, x, size=_LARGE) if is_large(x) else np.maximum(x, 0)
+    return elementwise(_rectify, x, short=True) if is_large(x) else np.maximum(x, 0)
 
 
 def _rectify(x: Array, y: Array) -> None:
@@ -44,14 +43,14 @@ def relu_in_place(x: Array) -> None:
         np.maximum(x, 0, out=x)
         return
     flat = x.reshape(-1)
-    over_parts(lambda at: _rectify(flat[at], flat[at]), flat.size, size=_LARGE)
+    over_parts(lambda at: _rectify(flat[at], flat[at]), flat.size, short=True)
 
 
 def relu_vjp(xp: Any, g: Array, needs: list[bool], y: Array) -> tuple[Array]:
     if not is_large(y):
         return (np.where(y > 0, g, np.zeros((), g.dtype)),)
     f = keep_positive if g.dtype.char in "fd" and g.dtype == y.dtype else keep_positive.plain
-    return (elementwise(f, g, y, size=_LARGE),)
+    return (elementwise(f, g, y, short=True),)
 
 
 @sweep

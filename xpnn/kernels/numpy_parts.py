@@ -11,16 +11,17 @@ import numpy as np
 from xpnn import parallel
 from xpnn.kernels.numpy_memory import empty, scratch
 
-__all__ = ["add", "are_many", "elementwise", "is_large", "keep", "over_parts", "parts"]
+__all__ = ["are_many", "elementwise", "is_large", "keep", "over_parts", "parts"]
 
 Array = Any
 
 _PART = 1 << 16  # elements
+_LONG = 1 << 18  # elements of a part for work that is but a few short sweeps
 _BITS = {2: np.int16, 4: np.int32, 8: np.int64}
 
 
 def parts(rows: int, width: int = 1, size: int | None = None) -> list[slice]:
-    """Divide rows of ``width`` elements into parts of 64 k elements, or ``size``."""
+    """Divide rows of ``width`` elements into parts of 64 k elements, or of ``size``."""
     step = max((size or _PART) // max(width, 1), 1)
     return [slice(i, min(i + step, rows)) for i in range(0, rows, step)]
 
@@ -36,34 +37,29 @@ def are_many(elements: int) -> bool:
 
 
 def over_parts(
-    work: Callable[[slice], None], rows: int, width: int = 1, size: int | None = None
+    work: Callable[[slice], None], rows: int, width: int = 1, short: bool = False
 ) -> None:
-    """Call ``work`` on parts of the rows, on all threads if there is more than a little."""
-    if rows * width <= (size or _PART):
+    """Call ``work`` on parts of the rows, on all threads if there is more than a little.
+
+    If it is but a few short sweeps, parts are larger: threads wait for each other between calls.
+    """
+    size = _LONG if short else _PART
+    if rows * width <= size:
         work(slice(0, rows))
-        return
-    places = parts(rows, width, size)
-    parallel.share(work, places, worth=are_many(rows * width))
+    else:
+        parallel.share(work, parts(rows, width, size), worth=are_many(rows * width))
 
 
-def elementwise(f: Callable[..., Any], *xs: Array, size: int | None = None) -> Array:
+def elementwise(f: Callable[..., Any], *xs: Array, short: bool = False) -> Array:
     """Return what ``f(*xs, out)`` writes, part by part: a flat part of each array at a time.
 
-    The arrays are of one shape, and the result of the dtype of the first. If ``f`` is but a few
-    short sweeps, larger parts are better: threads wait for each other between calls.
+    The arrays are of one shape, and the result of the dtype of the first; ``short`` as for
+    :func:`over_parts`.
     """
     y = empty(xs[0].shape, xs[0].dtype)
     flat = [x.reshape(-1) for x in (*xs, y)]
-    over_parts(lambda at: f(*map(itemgetter(at), flat)), y.size, size=size)
+    over_parts(lambda at: f(*map(itemgetter(at), flat)), y.size, short=short)
     return y
-
-
-def add(a: Array, b: Array) -> Array:
-    """Return ``a + b``, on all threads if they are large."""
-    alike = type(b) is np.ndarray and a.shape == b.shape and a.dtype == b.dtype
-    if not is_large(a) or not alike or not a.flags.c_contiguous or not b.flags.c_contiguous:
-        return a + b
-    return elementwise(np.add, a, b)
 
 
 def keep(x: Array, mask: Array, out: Array) -> None:
