@@ -9,6 +9,7 @@ import pytest
 from helpers import double, make, on
 
 import xpnn
+from xpnn import backend
 from xpnn.backend import to_numpy
 from xpnn.data import Batches, MinMaxScaler, StandardScaler, minibatches, one_hot, split, unhot
 from xpnn.errors import ConfigError, DataError, DTypeError, ShapeError
@@ -35,6 +36,26 @@ def test_shuffled_batches_hold_each_example_once_in_another_order_every_time(dev
     xpnn.set_seed(0)
     again = [to_numpy(b).tolist() for _, b in Batches(x, y, batch_size=4, shuffle=True)]
     assert [n for batch in again for n in batch] == orders[0]
+
+
+def test_the_order_goes_to_a_device_once_a_pass(
+    device: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = np.arange(10.0), np.arange(10)
+    batches = Batches((on(device, x), x), on(device, y), batch_size=3, shuffle=True)
+    sent, send = [], backend.to_device
+
+    def note(a: Any, to: Any) -> Any:
+        if type(a) is np.ndarray and a.dtype.kind == "i" and to != "cpu":
+            sent.append(a.shape)
+        return send(a, to)
+
+    monkeypatch.setattr(backend, "to_device", note)
+    for _ in range(2):
+        sent.clear()
+        for (a, b), c in batches:
+            assert to_numpy(a).tolist() == b.tolist() == to_numpy(c).tolist()
+        assert sent == ([] if backend.device_of(batches.arrays[1][0]) == "cpu" else [(10,)])
 
 
 def test_batches_move_and_cast_floats_only(device: Any) -> None:

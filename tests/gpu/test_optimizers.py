@@ -97,7 +97,8 @@ def test_half_precision_is_computed_in_float32(name: str, dtype: str, gradient: 
 def test_a_step_is_a_handful_of_launches_and_no_wait(counts: Any) -> None:
     shapes = [(n, 3) for n in range(1, 21)]
     ours, _ = both("float32", shapes)
-    for options in ({}, {"clip_global_norm": 0.5}, {"clip_global_norm": 0.5, "weight_decay": 0.1}):
+    clipped = [{"clip_value": 0.5}, {"clip_global_norm": 0.5}]
+    for options in ({}, *clipped, {"clip_global_norm": 0.5, "weight_decay": 0.1}):
         optimizer = optim.Adam(**options)
         grads = [on_cuda(g) for g in draws("float32", 1, shapes)]
         for step in range(4):

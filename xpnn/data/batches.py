@@ -153,25 +153,42 @@ class Batches:
         """Return a pass that leaves out the first batches; its order is drawn at once."""
         order = None
         if self.shuffle:
-            order = random.get_rng().permutation(self.examples, device="cpu")
+            order = _Order(random.get_rng().permutation(self.examples, device="cpu"))
         return (self._batch(i, order) for i in range(start, len(self)))
 
-    def _batch(self, i: int, order: Any) -> tuple[Any, ...]:
+    def _batch(self, i: int, order: _Order | None) -> tuple[Any, ...]:
         # array_api_strict takes no slice beyond the end
-        first, end = i * self.batch_size, min((i + 1) * self.batch_size, self.examples)
-        rows: Any = slice(first, end) if order is None else order[first:end]
+        at = slice(i * self.batch_size, min((i + 1) * self.batch_size, self.examples))
         return tuple(
-            tuple(self._cut(p, rows) for p in parts) if is_tuple else self._cut(parts[0], rows)
+            tuple(self._cut(p, at, order) for p in parts)
+            if is_tuple
+            else self._cut(parts[0], at, order)
             for parts, is_tuple in zip(self.arrays, self._is_tuple, strict=True)
         )
 
-    def _cut(self, x: Array, rows: Any) -> Array:
-        if isinstance(rows, slice) or isinstance(x, np.ndarray):
-            cut = x[rows, ...]
+    def _cut(self, x: Array, at: slice, order: _Order | None) -> Array:
+        if order is None:
+            cut = x[at, ...]
+        elif isinstance(x, np.ndarray):
+            cut = x[order.host[at], ...]
         else:
-            xp = backend.array_namespace(x)
-            cut = xp.take(x, backend.to_device(rows, backend.device_of(x)), axis=0)
+            cut = backend.array_namespace(x).take(x, order.beside(x)[at], axis=0)
         return moved(cut, self.device, self.dtype)
+
+
+class _Order:
+    """In which order a pass takes the examples: on the host, and once wherever arrays lie."""
+
+    def __init__(self, host: Array) -> None:
+        self.host = host
+        self._beside: dict[Any, Array] = {}
+
+    def beside(self, x: Array) -> Array:
+        """Return it on the device of an array: a copy for every batch would hold the host up."""
+        home = backend.device_of(x)
+        if home not in self._beside:
+            self._beside[home] = backend.to_device(self.host, home)
+        return self._beside[home]
 
 
 def split(*arrays: Any, fraction: float, shuffle: bool = True) -> tuple[Any, ...]:

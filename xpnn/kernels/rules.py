@@ -70,10 +70,16 @@ def rests(program: Program, constants: Sequence[Any]) -> bool:
     """
     zeros, same = {1}, {i: i for i in range(program.arrays)}
     finite = {~i for i, x in enumerate(constants) if np.isfinite(x)}
+    clips = {
+        "maximum": {i for i in finite if constants[~i] <= 0},
+        "minimum": {i for i in finite if constants[~i] >= 0},
+    }
     for value, (name, *used) in enumerate(program.code, program.arrays):
         if name == "multiply" and set(used) <= zeros | finite and set(used) & zeros:
             zeros.add(value)
         elif name in _ZERO_OF_ZERO and used[0] in zeros:
+            zeros.add(value)
+        elif name in clips and used[0] in zeros and used[1] in clips[name]:
             zeros.add(value)
         elif name == "subtract" and used[1] in zeros and used[0] in same:
             same[value] = same[used[0]]

@@ -323,6 +323,8 @@ class Optimizer(Saveable):
         old, (factor, skip) = p, near
         if factor is not None:
             g = g * factor
+        if (bound := self.clip_value) is not None:
+            g = xp.minimum(xp.maximum(g, -bound), bound)
         if self.weight_decay and self.decoupled:
             p = (1 - lr * self.weight_decay) * p
         elif self.weight_decay:

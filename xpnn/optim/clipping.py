@@ -138,7 +138,8 @@ def clip_by_global_norm(grads: Any, bound: float) -> tuple[Any, Any]:
 def clipped(rules: Any, grads: list[Array], times: Array = None) -> tuple[list[Array], Array]:
     """Return gradients as the hyperparameters of an optimizer, or of a group, say.
 
-    What is clipped is their product with ``times``, a 0-d array, if it is given.
+    What is clipped is their product with ``times``, a 0-d array, if it is given. By value they are
+    clipped later, by the optimizer's rule: that takes no pass over them of its own.
 
     Returns
     -------
@@ -156,13 +157,12 @@ def clipped(rules: Any, grads: list[Array], times: Array = None) -> tuple[list[A
     if len(chosen) > 1:
         msg = f"{type(rules).__name__}: give one of {', '.join(chosen)}: clipping is done one way."
         raise ConfigError(msg)
-    if not chosen or not grads:
+    if chosen in ([], ["clip_value"]) or not grads:
         return grads, times
     bound = getattr(rules, chosen[0])
     if chosen == ["clip_global_norm"]:
         return _global_factor(grads, bound, rules._workspace, times)[:2]
-    one = _by_value if chosen == ["clip_value"] else _by_norm
-    return [one(g, bound) for g in _multiplied(grads, times)], None
+    return [_by_norm(g, bound) for g in _multiplied(grads, times)], None
 
 
 def _multiplied(grads: list[Array], times: Array) -> list[Array]:
