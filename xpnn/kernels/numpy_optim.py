@@ -32,7 +32,7 @@ __all__ = ["elementwise_update", "gradient_norm", "run_program"]
 Array = Any
 Arrays = Sequence[Array]
 
-_BLOCK = 2**18  # elements a pass: of a quarter, two threads hand the GIL over more than they work
+_BLOCK = 2**17  # elements a pass: of a quarter, two threads hand the GIL over more than they work
 _SMALL = 2**15  # elements up to which an array is packed with others
 _SHARED = 2**19  # elements from which a second thread pays
 _LONG, _LONG_SHARED = 2**20, 2**18  # the same for compiled code, which reads on without a lock
