@@ -13,7 +13,8 @@ from helpers import make, on, usable
 from test_resume import Kill, Stop
 
 import xpnn
-from xpnn import Model, Sequential, cli, datasets, layers, losses, ops, optim, zoo
+from xpnn import Model, Sequential, Tensor, cli, datasets, layers, losses, ops, optim, zoo
+from xpnn import functional as F
 from xpnn.backend import to_numpy, unwrap
 from xpnn.callbacks import Checkpoint
 from xpnn.data import Batch, split
@@ -373,3 +374,34 @@ def test_the_page_is_true(capsys: pytest.CaptureFixture[str]) -> None:
     accuracy, last = capsys.readouterr().out.splitlines()[-2:]
     assert float(accuracy) == pytest.approx(0.90, abs=0.03)
     assert last == "float32 65536.0"
+
+
+SUMS: dict[str, Any] = {
+    "a sum of arrays": lambda x, b: x + b,
+    "an affine map": lambda x, b: F.linear(x, xpnn.asarray(np.zeros((3, 3)), dtype=x.dtype), b),
+    "a repetition": lambda x, b: ops.tile(b, (4000, 1)),
+    "a convolution": lambda x, b: F.conv2d(
+        x[None, :, None], xpnn.asarray(np.zeros((1, 1, 3, 3)), dtype=x.dtype), b
+    ),
+    "a transposed convolution": lambda x, b: F.conv_transpose2d(
+        x[None, :, None], xpnn.asarray(np.zeros((1, 1, 3, 3)), dtype=x.dtype), b
+    ),
+}
+
+
+@pytest.mark.parametrize("rows", [4000, 40000])
+@pytest.mark.parametrize("low", ["float16", pytest.param("bfloat16", marks=pytest.mark.libraries)])
+@pytest.mark.parametrize("name", SUMS)
+def test_gradients_of_many_examples_do_not_stand_still(name: str, low: str, rows: int) -> None:
+    if low == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    rows = 4000 if name == "a repetition" else rows
+    x = xpnn.asarray(np.zeros((rows, 3)), dtype=low)
+    b = Tensor(xpnn.asarray(np.zeros(3), dtype=low), requires_grad=True)
+    g = xpnn.asarray(np.random.default_rng(0).random((rows, 3)) / 10, dtype=low)
+    y = SUMS[name](Tensor(x), b)
+    y.backward(ops.reshape(g, y.shape))
+    expected = to_numpy(g).astype(np.float64).sum(axis=0)
+    found = to_numpy(b.grad).astype(np.float64)
+    assert b.grad.dtype == low
+    np.testing.assert_allclose(found, expected, rtol=1e-3 if low == "float16" else 8e-3)

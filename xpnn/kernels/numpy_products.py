@@ -97,9 +97,15 @@ def _step(n: int, parts: int) -> int:
 
 
 def column_sums(x: Array) -> Array:
-    """Return the sums of columns, by products with ones: twice as fast as ``sum(axis=0)``."""
+    """Return the sums of columns, by products with ones: twice as fast as ``sum(axis=0)``.
+
+    Of half precision they are added in float32, as by the standard version.
+    """
+    if x.dtype.char not in "fd":
+        single = np.float32 if x.dtype.itemsize < 4 else x.dtype
+        return np.add.reduce(x, axis=0, dtype=single).astype(x.dtype, copy=False)
     if x.size <= _SUMMED:
-        return ones(len(x), x.dtype) @ x if x.dtype.char in "fd" else np.add.reduce(x, axis=0)
+        return ones(len(x), x.dtype) @ x
     places = parts(len(x), x.shape[1], _SUMMED)
     sums = np.empty((len(places), x.shape[1]), x.dtype)
 

@@ -32,7 +32,10 @@ from typing import Any
 from xpnn import backend, kernels
 from xpnn._dtypes import as_dtype
 
-__all__ = ["Implementation", "Primitive", "Rule", "cast", "primitive", "unbroadcast", "wide"]
+__all__ = [
+    *("Implementation", "Primitive", "Rule"),
+    *("cast", "primitive", "summed", "unbroadcast", "wide"),
+]
 
 
 class Rule:
@@ -238,7 +241,18 @@ def unbroadcast(xp: Any, g: Any, shape: tuple[int, ...]) -> Any:
         return g
     extra = g.ndim - len(shape)
     axes = [i for i in range(g.ndim) if i < extra or (shape[i - extra] == 1 and g.shape[i] != 1)]
-    return xp.reshape(xp.sum(g, axis=tuple(axes), dtype=g.dtype), shape)
+    return xp.reshape(summed(xp, g, tuple(axes)), shape)
+
+
+def summed(xp: Any, g: Any, axis: Any) -> Any:
+    """Return sums of gradients, in their dtype; those of half precision are added in float32.
+
+    NumPy would add one to the other in half precision, where a sum of a thousand stands still.
+    """
+    if as_dtype(g.dtype).itemsize >= 4:
+        return xp.sum(g, axis=axis, dtype=g.dtype)
+    single = xp.sum(g, axis=axis, dtype=backend.native_dtype(xp, "float32"))
+    return xp.astype(single, g.dtype)
 
 
 def cast(xp: Any, g: Any, dtype: Any) -> Any:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from xpnn.errors import ShapeError
-from xpnn.primitives.base import primitive
+from xpnn.primitives.base import primitive, summed
 from xpnn.primitives.columns import pad
 from xpnn.primitives.elementwise import _c
 from xpnn.primitives.windows import LAYOUTS, Pairs, tap_keys, window_outputs
@@ -141,7 +141,7 @@ def _conv2d_vjp(
             dw = _join(xp, columns @ _split(xp, _rows(xp, g), groups))
         dw = xp.reshape(dw, weight.shape)
     if needs[2]:
-        db = xp.sum(g, axis=(0, 1, 2), dtype=g.dtype)
+        db = summed(xp, g, (0, 1, 2))
     return dx, dw, db
 
 
@@ -215,7 +215,7 @@ def _conv_transpose2d_vjp(
             implementation = conv2d
         rule: Any = implementation.joint
         dw = rule(xp, x_c, [False, True, False], g_c, weight, **options)[1]
-    db = xp.sum(g, axis=(0, 1, 2), dtype=g.dtype) if needs[2] else None
+    db = summed(xp, g, (0, 1, 2)) if needs[2] else None
     return dx, dw, db
 
 

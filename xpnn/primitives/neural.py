@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from xpnn.primitives.base import Primitive, primitive
+from xpnn.primitives.base import Primitive, primitive, summed
 
 Array = Any
 
@@ -31,7 +31,7 @@ def _linear_vjp(
         rows, g_rows = xp.reshape(x, (n, x.shape[-1])), xp.reshape(g, (n, g.shape[-1]))
     dx = xp.reshape(g_rows @ weight.T, x.shape) if needs[0] else None
     dw = rows.T @ g_rows if needs[1] else None
-    db = xp.sum(g_rows, axis=0, dtype=g.dtype) if needs[2] else None
+    db = summed(xp, g_rows, 0) if needs[2] else None
     return dx, dw, db
 
 

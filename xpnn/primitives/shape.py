@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpnn.primitives.base import Primitive, cast, primitive, unbroadcast
+from xpnn.primitives.base import Primitive, cast, primitive, summed, unbroadcast
 
 Array = Any
 
@@ -135,7 +135,7 @@ def _tile_vjp(xp: Any, g: Array, x_shape: tuple[int, ...], repetitions: tuple[in
     lengths = (1,) * (ndim - len(x_shape)) + x_shape
     counts = (1,) * (ndim - len(repetitions)) + tuple(repetitions)
     pairs = tuple(n for pair in zip(counts, lengths, strict=True) for n in pair)
-    total = xp.sum(xp.reshape(g, pairs), axis=tuple(range(0, 2 * ndim, 2)), dtype=g.dtype)
+    total = summed(xp, xp.reshape(g, pairs), tuple(range(0, 2 * ndim, 2)))
     return xp.reshape(total, x_shape)
 
 
