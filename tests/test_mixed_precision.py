@@ -48,9 +48,9 @@ def convnet() -> Any:
 
 
 def trained(make_it: Any, precision: str | None, epochs: int = 6) -> tuple[Any, Any]:
+    xpnn.set_seed(1)  # before the split: every precision learns from the same examples
     x, y = datasets.load_digits()
     x, x_test, y, y_test = split(x, y, fraction=0.2)
-    xpnn.set_seed(1)
     model = Sequential(make_it())
     model.compile("cross_entropy", optim.Adam(3e-3), metrics=["accuracy"], precision=precision)
     history = model.fit(
@@ -68,8 +68,8 @@ def test_training_gets_where_float32_gets(make_it: Any, precision: str) -> None:
         EXPECTED[make_it] = trained(make_it, None)[1]
     expected = EXPECTED[make_it]
     model, history = trained(make_it, precision)
-    np.testing.assert_allclose(history["loss"][-1], expected["loss"][-1], rtol=0.2)
-    np.testing.assert_allclose(history["val_loss"][-1], expected["val_loss"][-1], atol=0.06)
+    np.testing.assert_allclose(history["loss"][-1], expected["loss"][-1], rtol=0.1)
+    np.testing.assert_allclose(history["val_loss"][-1], expected["val_loss"][-1], atol=0.03)
     assert history["val_accuracy"][-1] > 0.9
     assert history["val_accuracy"][-1] > expected["val_accuracy"][-1] - 0.02
     arrays = [*model.state_dict().values()]
