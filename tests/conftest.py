@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from any_content import fill_what_kernels_are_given
 from helpers import Place, places, usable
 from hypothesis import settings
 
@@ -23,6 +24,8 @@ if os.environ.get("XPNN_EMULATE_CUDA"):
     from emulation.fake_cupy import install
 
     install()
+
+fill_what_kernels_are_given()
 
 # JAX compiles every operation, for every shape: less thoroughly, but in less time.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")

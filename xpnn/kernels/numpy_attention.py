@@ -77,7 +77,7 @@ def attention(
     factor = q.dtype.type(gain)
 
     def attend(heads: Index) -> None:
-        for rows, columns, s, kept_here in tiles.of(heads):
+        for rows, columns, _, s, kept_here in tiles.of(heads):
             logarithms = scratch("logarithms", (*s.shape[:-1], 1), s.dtype)
             weights(_rows(s), kept_here, factor, logarithms.reshape(-1))
             logarithm[rows] = logarithms
@@ -125,7 +125,7 @@ def attention_vjp(
             d[columns] += np.matmul(a.swapaxes(-1, -2), b)
 
     def back(heads: Index) -> None:
-        for rows, columns, p, kept_here in tiles.of(heads):
+        for rows, columns, scaled, p, kept_here in tiles.of(heads):
             dropped = scratch("dropped", p.shape, p.dtype) if kept_here.size else p
             logarithms = np.ascontiguousarray(res[rows]).reshape(-1)
             probabilities(_rows(p), kept_here, logarithms, _rows(dropped))
@@ -144,7 +144,7 @@ def attention_vjp(
                 part = np.matmul(ds, k[columns], out=dq[rows])
                 part *= scale
             if dk is not None:
-                add(dk, columns, ds, scratch("scaled", q[rows].shape, q.dtype))
+                add(dk, columns, ds, scaled)
             if dmask is not None:
                 dmask[rows][..., columns[-1]] = ds
 
@@ -185,8 +185,8 @@ class _Tiles:
         # whether the rows of a head are one tile, which sees all keys
         self.whole = self.step == self.length and not (causal and self.keys > self.length)
 
-    def of(self, heads: Index) -> Iterator[tuple[Index, Index, Array, Array]]:
-        """Yield where rows and columns of a tile are, the scores, and what dropout keeps."""
+    def of(self, heads: Index) -> Iterator[tuple[Index, Index, Array, Array, Array]]:
+        """Yield where a tile is, its queries times the scale, the scores, what dropout keeps."""
         for first in range(0, self.length, self.step):
             last = min(first + self.step, self.length)
             end = min(self.keys, last) if self.causal else self.keys
@@ -204,7 +204,8 @@ class _Tiles:
             if self.causal and first < end:
                 ahead = ~np.tri(last - first, end - first, dtype=np.bool_)
                 np.copyto(s[..., first:], -math.inf, where=ahead)
-            yield rows, columns, s, _NOTHING if self.keep is None else self._kept(rows, end)
+            kept = _NOTHING if self.keep is None else self._kept(rows, end)
+            yield rows, columns, scaled, s, kept
 
     def _kept(self, rows: Index, end: int) -> Array:
         return _rows(np.ascontiguousarray(self.keep[rows][..., :end]))  # type: ignore[index]
