@@ -25,6 +25,7 @@ __all__ = [
     "lifted",
     "ndarray",
     "on_host",
+    "refuse_transfer",
     "waiting",
     "waits",
 ]
@@ -49,6 +50,13 @@ def _wait(what: str) -> None:
         current_stream().captures.broken = what
         msg = f"operation not permitted when stream is capturing ({what})"
         raise RuntimeError(f"cudaErrorStreamCaptureUnsupported: {msg}")
+
+
+def refuse_transfer(way: str, stream: Any = None) -> None:
+    """Raise CuPy's own error, before it asks CUDA, for a copy on a stream that is captured."""
+    if (stream or current_stream()).captures is not None:
+        msg = f"the current stream is capturing, so {way} transfers are disallowed"
+        raise RuntimeError(msg)
 
 
 class _Memory:
@@ -111,6 +119,7 @@ class ndarray:
     ) -> Any:
         if blocking or out is None:
             _wait("a copy to the host")
+        refuse_transfer("D2H", stream)
         host = np.array(self._host, order=order)  # type: ignore[call-overload]
         if out is None:
             return host
@@ -151,6 +160,8 @@ class ndarray:
         fancy = any(isinstance(k, (ndarray, list)) for k in keys)
         if any(isinstance(k, ndarray) and k.dtype == bool for k in keys):
             _wait("a boolean index")
+        if any(isinstance(k, list) for k in keys):  # an array of the host before it is one here
+            refuse_transfer("H2D")
         if fancy:  # out of range wraps around; no error, as nobody looks
             return _call(_take, self, key)
         _refuse_host(keys)
@@ -207,10 +218,9 @@ class ndarray:
             raise ValueError(msg)
         if stream is None:
             _wait("a copy from the host")
+        refuse_transfer("H2D", stream)
         launches.count += 1
-        if (capture := current_stream().captures) is not None:
-            capture.note(lambda: self._host.__setitem__(..., host))
-        elif stream is None or not stream.ptr:
+        if stream is None or not stream.ptr:
             self._host[...] = host
         else:
             stream.late.append(lambda: self._host.__setitem__(..., host))
@@ -453,8 +463,12 @@ def from_host(x: Any, dtype: Any = None, order: str | None = None, copy: bool = 
     if host.dtype == object:
         msg = f"Unsupported dtype {host.dtype}"
         raise ValueError(msg)
+    if host.ndim:
+        refuse_transfer("H2D")
     memory = aligned(host.shape, host.dtype)
     memory[...] = host
+    if (capture := current_stream().captures) is not None:  # one number: a kernel that fills
+        capture.note(lambda: memory.__setitem__(..., host))
     return ndarray(memory) if host.flags.c_contiguous else ndarray(host)
 
 

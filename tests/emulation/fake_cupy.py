@@ -6,6 +6,7 @@ and kernels run through :mod:`emulation.simt`. Only what xpnn uses of CuPy is he
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from contextlib import contextmanager
@@ -53,9 +54,30 @@ _WAITING = frozenset(
 )  # fmt: skip
 
 
+# Of more than so many arrays of one dtype, CuPy copies a table of addresses from the host, unless
+# they are as large as this on average.
+_MANY, _LARGE = 8, 2 * 2**20
+
+
+def _joining(function: Any) -> Any:
+    """Return a function that joins arrays as one that CuPy refuses where it does."""
+
+    @functools.wraps(function)
+    def join(parts: Any, *args: Any, **options: Any) -> Any:
+        parts = list(parts)
+        alike = len({x.dtype for x in parts}) == 1
+        if len(parts) > _MANY and alike and sum(x.nbytes for x in parts) < _LARGE * len(parts):
+            arrays.refuse_transfer("H2D")
+        return function(parts, *args, **options)
+
+    return join
+
+
 def _function(name: str, value: Any) -> Any:
     if name in _WAITING:
         return arrays.waiting(value)
+    if name in ("concat", "concatenate", "stack"):
+        return _joining(arrays.lifted(value))
     return arrays.lifted(value)
 
 

@@ -9,6 +9,7 @@ from xpnn import backend
 from xpnn.autograd.record import apply
 from xpnn.errors import ConfigError, ShapeError
 from xpnn.primitives import columns, indexing
+from xpnn.primitives.shape import stack
 from xpnn.primitives.windows import as_pairs, as_tuple, resolve_padding, window_outputs
 
 __all__ = [
@@ -277,7 +278,7 @@ def _interpolated(xp: Any, x: Array, axis: int, s: int) -> Array:
     before, after = wider[(*at, slice(0, n), ...)], wider[(*at, slice(2, n + 2), ...)]
     ts = [(r + 0.5) / s - 0.5 for r in range(s)]
     parts = [x + abs(t) * ((after if t > 0 else before) - x) for t in ts]
-    return xp.reshape(xp.stack(parts, axis=axis + 1), (*front, n * s, *back))
+    return xp.reshape(stack(xp, *parts, axis=axis + 1), (*front, n * s, *back))
 
 
 def _spatial(who: str, x: Array) -> int:

@@ -31,6 +31,7 @@ from xpnn.kernels.cupy_embedding import (
     take_accepts,
     take_vjp,
 )
+from xpnn.kernels.cupy_joins import concat, concat_accepts, stack, stack_accepts
 from xpnn.kernels.cupy_layer_norm import normalize, normalize_accepts, normalize_vjp
 from xpnn.kernels.cupy_norm import (
     batch_norm,
@@ -114,6 +115,8 @@ __all__ = [
     "batch_norm_inference_accepts",
     "batch_norm_inference_vjp",
     "batch_norm_vjp",
+    "concat",
+    "concat_accepts",
     "conv2d",
     "conv2d_accepts",
     "conv2d_relu",
@@ -172,6 +175,8 @@ __all__ = [
     "softmax_cross_entropy_accepts",
     "softmax_cross_entropy_vjp",
     "softmax_vjp",
+    "stack",
+    "stack_accepts",
     "take",
     "take_accepts",
     "take_vjp",

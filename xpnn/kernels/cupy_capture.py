@@ -111,5 +111,6 @@ def _broken(error: BaseException) -> str:
     return (
         f"capture: the step does what a GPU cannot replay ({error}), at {where}. In a captured step"
         " nothing may wait for the device: no float(loss), no `if` on a value, no boolean index, no"
-        " copy to the host. Do that outside, with what the step returns."
+        " copy to the host; nor may an array come from the host. Do that outside, with what the"
+        " step is given and returns."
     )

@@ -11,6 +11,7 @@ from xpnn.backend import array_namespace
 from xpnn.errors import ConfigError, DTypeError, ShapeError
 from xpnn.layers.base import Layer
 from xpnn.layers.checks import integers, require_floats
+from xpnn.primitives.shape import concat, stack
 
 __all__ = [
     "MERGES",
@@ -53,7 +54,7 @@ def maximum(who: str, inputs: Arrays) -> Array:
     """Return the largest of each element of arrays of one shape; ties share the gradient."""
     xp = _alike(who, inputs)
     # Taken in pairs, three that tie would get 1/4, 1/4 and 1/2 of the gradient.
-    return xp.maximum(*inputs) if len(inputs) == 2 else xp.max(xp.stack(inputs), axis=0)
+    return xp.maximum(*inputs) if len(inputs) == 2 else xp.max(stack(xp, *inputs), axis=0)
 
 
 def concatenate(who: str, inputs: Arrays, axis: int = -1) -> Array:
@@ -68,7 +69,7 @@ def concatenate(who: str, inputs: Arrays, axis: int = -1) -> Array:
             f" the examples, got {_listed(shapes)}."
         )
         raise ShapeError(msg)
-    return array_namespace(*inputs).concat(inputs, axis=at)
+    return concat(array_namespace(*inputs), *inputs, axis=at)
 
 
 MERGES = {

@@ -16,6 +16,7 @@ from xpnn.backend import ArrayWrapper, array_namespace
 from xpnn.errors import ConfigError, DTypeError
 from xpnn.optim.config import number
 from xpnn.optim.slots import as_array
+from xpnn.primitives.shape import stack
 
 __all__ = [
     "CLIPS",
@@ -275,7 +276,7 @@ def _joined(norms: list[Array]) -> Array:
     xp = array_namespace(*moved)
     wide = any(as_dtype(n.dtype).itemsize == 8 for n in moved)
     dtype = backend.native_dtype(xp, "float64" if wide else "float32")
-    stacked = xp.stack([xp.astype(n, dtype, copy=False) for n in moved])
+    stacked = stack(xp, *(xp.astype(n, dtype, copy=False) for n in moved))
     return as_array(xp.linalg.vector_norm(stacked))
 
 

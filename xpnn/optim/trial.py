@@ -17,6 +17,7 @@ from xpnn.backend import array_namespace, on_device_of
 from xpnn.kernels.rules import ROWS
 from xpnn.optim.clipping import is_beside, moved_to
 from xpnn.optim.slots import Slot, State, as_array
+from xpnn.primitives.shape import stack
 
 __all__ = ["LATE", "Trial", "Trials", "overflow"]
 
@@ -158,4 +159,4 @@ def overflow(grads: list[Array], workspace: dict[Any, Any]) -> Array:
             good.append(as_array(xp.all(xp.isfinite(g))))
     xp, moved = array_namespace(good[0]), [moved_to(good[0], x) for x in good]
     with on_device_of(good[0]):
-        return as_array(~xp.all(xp.stack(moved)))
+        return as_array(~xp.all(stack(xp, *moved)))

@@ -16,6 +16,7 @@ from typing import Any
 from xpnn import backend
 from xpnn._dtypes import as_dtype
 from xpnn.primitives.base import cast, primitive, unbroadcast, wide
+from xpnn.primitives.shape import concat
 
 __all__ = ["attention", "attention_weights"]
 
@@ -58,7 +59,7 @@ def attention(
         e = e if kept is None else xp.where(kept, e, _scalar(xp, 0.0, e))
         outputs.append(cast(xp, xp.matmul(cast(xp, e, v.dtype), vi) * (gain / total), q.dtype))
         sums.append(xp.log(total) + top)
-    y, logarithm = (p[0] if len(p) == 1 else xp.concat(p, axis=0) for p in (outputs, sums))
+    y, logarithm = (p[0] if len(p) == 1 else concat(xp, *p, axis=0) for p in (outputs, sums))
     return xp.reshape(y, (*lead, length, v.shape[-1])), logarithm
 
 
@@ -103,7 +104,7 @@ def _attention_vjp(
             found[0].append(xp.matmul(ds, ki) * scale)
         if needs[1]:
             found[1].append(xp.matmul(xp.matrix_transpose(ds), qi * scale))
-    joined = [xp.concat(p, axis=0) if len(p) > 1 else p[0] if p else None for p in found]
+    joined = [concat(xp, *p, axis=0) if len(p) > 1 else p[0] if p else None for p in found]
     dq, dk, dv, dmask = (
         None if d is None else xp.reshape(d, (*lead, *d.shape[-2:])) for d in joined
     )

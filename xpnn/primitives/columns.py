@@ -9,6 +9,7 @@ from typing import Any
 from xpnn import backend
 from xpnn.primitives.base import primitive
 from xpnn.primitives.indexing import unslice
+from xpnn.primitives.shape import concat
 from xpnn.primitives.windows import Pairs, tap_keys, window_outputs
 
 __all__ = ["col2im", "im2col", "pad", "spread"]
@@ -63,7 +64,7 @@ def im2col(
     outputs = window_outputs(x.shape[1:-1], kernel, stride, padding, dilation, who="im2col")
     x = pad(xp, x, padding=((0, 0), *padding))
     parts = [x[key] for key in tap_keys(kernel, outputs, stride, dilation)]
-    return parts[0] if len(parts) == 1 else xp.concat(parts, axis=-1)
+    return parts[0] if len(parts) == 1 else concat(xp, *parts, axis=-1)
 
 
 @primitive()

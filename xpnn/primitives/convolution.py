@@ -9,6 +9,7 @@ from xpnn.errors import ShapeError
 from xpnn.primitives.base import primitive, summed
 from xpnn.primitives.columns import pad
 from xpnn.primitives.elementwise import _c
+from xpnn.primitives.shape import concat, stack
 from xpnn.primitives.windows import LAYOUTS, Pairs, tap_keys, window_outputs
 
 __all__ = ["KERNELS", "conv2d", "conv_shape", "conv_transpose2d", "swap_channels"]
@@ -135,7 +136,7 @@ def _conv2d_vjp(
         taps = _taps(_pad(xp, _c(xp, x), padding), weight.shape, g.shape, stride, dilation)
         if _is_depthwise(weight.shape, groups):
             sums = [xp.sum(_repeat(xp, t, g.shape[3]) * g, axis=(0, 1, 2)) for t in taps]
-            dw = xp.stack(sums, axis=0)
+            dw = stack(xp, *sums, axis=0)
         else:
             columns = xp.matrix_transpose(_columns(xp, taps, groups))
             dw = _join(xp, columns @ _split(xp, _rows(xp, g), groups))
@@ -249,8 +250,8 @@ def _interleave(xp: Any, parts: list[list[Array | None]]) -> Array:
         return parts[0][0]
     some = next(part for row in parts for part in row if part is not None)
     nothing = xp.zeros_like(some)
-    rows = [xp.stack([nothing if p is None else p for p in row], axis=3) for row in parts]
-    y = xp.stack(rows, axis=2)
+    rows = [stack(xp, *(nothing if p is None else p for p in row), axis=3) for row in parts]
+    y = stack(xp, *rows, axis=2)
     n, h, sh, w, sw, c = y.shape
     return xp.reshape(y, (n, h * sh, w * sw, c))
 
@@ -292,7 +293,7 @@ def _columns(xp: Any, taps: list[Array], groups: int) -> Array:
     if groups > 1:
         *places, c = taps[0].shape
         taps = [xp.reshape(t, (*places, groups, c // groups)) for t in taps]
-    together = taps[0] if len(taps) == 1 else xp.concat(taps, axis=-1)
+    together = taps[0] if len(taps) == 1 else concat(xp, *taps, axis=-1)
     if groups == 1:
         return _rows(xp, together)
     p, c = math.prod(together.shape[:3]), together.shape[-1]

@@ -24,6 +24,7 @@ from xpnn.primitives.recurrent_parts import (
     states_before,
     together,
 )
+from xpnn.primitives.shape import stack
 
 Array = Any
 
@@ -261,8 +262,8 @@ def _lstm_scan_vjp(
 
 def _peephole_vjp(xp: Any, d_gates: list[Array], memories: list[Array], hidden: int) -> Array:
     """Return the sums over examples and steps of gradients of gates times what they looked at."""
-    before, after = xp.stack(memories[:-1]), xp.stack(memories[1:])
-    d = xp.stack(d_gates)  # (T, N, gates * H)
+    before, after = stack(xp, *memories[:-1]), stack(xp, *memories[1:])
+    d = stack(xp, *d_gates)  # (T, N, gates * H)
     early = range(0, d.shape[2] - 2 * hidden, hidden)
     products = [d[:, :, k : k + hidden] * before for k in early]
     products.append(d[:, :, -hidden:] * after)

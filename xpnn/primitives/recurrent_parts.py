@@ -12,6 +12,7 @@ from typing import Any
 from xpnn._dtypes import as_dtype
 from xpnn.errors import DTypeError, ShapeError
 from xpnn.primitives.neural import linear
+from xpnn.primitives.shape import stack
 
 __all__ = [
     "blocks",
@@ -50,7 +51,7 @@ def masks_in_time(xp: Any, mask: Array | None, reverse: bool, steps: int) -> lis
 
 def together(xp: Any, parts: list[Array], reverse: bool) -> Array:
     """Return what a walk has made step by step as one array in the order of time."""
-    return xp.stack(parts[::-1] if reverse else parts, axis=1)
+    return stack(xp, *(parts[::-1] if reverse else parts), axis=1)
 
 
 def states_before(xp: Any, y: Array, first: Array, reverse: bool) -> Array:

@@ -7,6 +7,7 @@ from typing import Any
 
 from xpnn._dtypes import as_dtype
 from xpnn.primitives.base import Primitive, cast, primitive
+from xpnn.primitives.shape import stack
 
 Array = Any
 Axis = int | tuple[int, ...] | None
@@ -208,7 +209,7 @@ def _cumulative_prod_vjp(
     sums = [gs[-1]]
     for x_next, g_here in zip(reversed(xs[1:]), reversed(gs[:-1]), strict=True):
         sums.append(g_here + x_next * sums[-1])
-    return left * xp.stack(sums[::-1], axis=axis)
+    return left * stack(xp, *sums[::-1], axis=axis)
 
 
 cumulative_prod.d(_cumulative_prod_vjp)

@@ -183,7 +183,7 @@ def _unstack_vjp(
     xp: Any, g: tuple[Array | None, ...], needs: list[bool], axis: int
 ) -> tuple[Array]:
     some = next(x for x in g if x is not None)
-    return (xp.stack([xp.zeros_like(some) if x is None else x for x in g], axis=axis),)
+    return (stack(xp, *(xp.zeros_like(some) if x is None else x for x in g), axis=axis),)
 
 
 @primitive()
