@@ -222,7 +222,7 @@ def memory_stats() -> dict[str, int]:
     return {
         "held": int(pool.total_bytes()),
         "in_use": int(pool.used_bytes()),
-        "recordings": sum(int(room.pool.total_bytes()) for room in list(recordings)),
+        "recordings": sum(room.bytes() for room in list(recordings)),
         "limit": int(pool.get_limit()),
         "free": int(free),
         "total": int(total),

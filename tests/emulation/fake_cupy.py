@@ -177,24 +177,40 @@ class _DefaultPool:
             raise OutOfMemoryError(new, used - new, self.limit)
 
 
+class Memory:
+    """Memory that can be counted, in which nothing lies."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.ptr, self.device_id = size, 0, streams.current_device().id
+
+
+class MemoryPointer:
+    """A place in memory."""
+
+    def __init__(self, mem: Memory, offset: int) -> None:
+        self.mem, self.ptr, self.device_id = mem, mem.ptr + offset, mem.device_id
+
+
 class MemoryPool:
-    """Memory that can be counted."""
+    """Memory that is new for each array, all of which is free when it is asked for."""
 
     def __init__(self, allocator: Any = None) -> None:
-        self.allocated = 0
+        self._allocator = allocator or (lambda size: MemoryPointer(Memory(size), 0))
+        self._chunks: list[Memory] = []
 
-    def malloc(self, size: int) -> Any:
-        self.allocated += size
-        return size
+    def malloc(self, size: int) -> MemoryPointer:
+        found: MemoryPointer = self._allocator(size)
+        self._chunks.append(found.mem)
+        return found
 
     def used_bytes(self) -> int:
-        return self.allocated
+        return self.total_bytes()
 
     def total_bytes(self) -> int:
-        return self.allocated
+        return sum(memory.size for memory in self._chunks)
 
-    def free_all_blocks(self) -> None:
-        pass
+    def free_all_blocks(self, stream: Any = None) -> None:
+        self._chunks.clear()
 
 
 _pool = _DefaultPool()
@@ -298,6 +314,7 @@ def _cuda() -> ModuleType:
     module.get_elapsed_time = lambda a, b: 1e3 * (b.time - a.time)
     module.is_available = lambda: True
     module.MemoryPool, module.using_allocator = MemoryPool, _using_allocator
+    module.Memory, module.MemoryPointer = Memory, MemoryPointer
     module.runtime = _runtime()
     module.__path__ = []  # a package
     module.device = ModuleType("cupy.cuda.device")
@@ -307,6 +324,7 @@ def _cuda() -> ModuleType:
     module.memory = ModuleType("cupy.cuda.memory")
     module.memory.OutOfMemoryError = OutOfMemoryError
     module.memory.MemoryPool = MemoryPool
+    module.memory.Memory, module.memory.MemoryPointer = Memory, MemoryPointer
     return module
 
 

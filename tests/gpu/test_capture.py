@@ -67,6 +67,25 @@ def test_recordings_of_a_step_share_their_memory_and_let_it_go() -> None:
     assert xpnn.memory_stats()["recordings"] == before
 
 
+def test_memory_of_recordings_lasts_when_the_pool_gives_back_what_is_free() -> None:
+    gc.collect()
+    before = xpnn.memory_stats()["recordings"]
+    f = capture(lambda x: F.softmax(x * 2) + 1, warmup=1)
+    for n in (3, 4):
+        f(array(2, n)), f(array(2, n))
+    held = xpnn.memory_stats()["recordings"]
+    f._room.pool.free_all_blocks()  # as CuPy does where the device has no more
+    xpnn.free_memory("cuda")
+    assert xpnn.memory_stats()["recordings"] == held > before
+    for n in (3, 4):
+        x = array(2, n, seed=1)
+        expected = xpnn.to_numpy(F.softmax(x * 2) + 1)
+        np.testing.assert_allclose(xpnn.to_numpy(f(x)), expected, rtol=1e-6)
+    del f
+    gc.collect()
+    assert xpnn.memory_stats()["recordings"] == before
+
+
 def test_recordings_on_several_streams_wait_for_one_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

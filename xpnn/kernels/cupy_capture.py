@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from xpnn import _cuda
@@ -22,14 +23,22 @@ class Room:
     What a recorded step allocates comes from a pool of its own, so that nobody else is given that
     memory between two replays. Recordings share it: what one of them needs on the way, another may
     write over. So a replay on another stream than that of the last one waits for that.
+
+    Graphs go on writing to what the pool has free, which it would give back to the device when it
+    finds no more: so the room keeps all memory that the pool was ever given.
     """
 
     def __init__(self) -> None:
-        self.pool = cupy().cuda.MemoryPool()
+        self._memory: list[Any] = []
+        self.pool = cupy().cuda.MemoryPool(partial(_lasting, self._memory))
         self._streams: dict[int, Any] = {}
         self._last: dict[int, Any] = {}
         self._lock = threading.Lock()
         _cuda.recordings.add(self)
+
+    def bytes(self) -> int:
+        """Return how much memory recordings compute in."""
+        return sum(int(memory.size) for memory in self._memory)
 
     def stream(self) -> Any:
         """Return the stream on which recordings of the current device are made."""
@@ -47,6 +56,13 @@ class Room:
                 stream.wait_event(last.record())
             self._last[device] = stream
             graph.launch(stream=stream)
+
+
+def _lasting(kept: list[Any], size: int) -> Any:
+    """Return new memory of the device, which lasts as long as a list."""
+    memory = cupy().cuda.Memory(size)
+    kept.append(memory)
+    return cupy().cuda.MemoryPointer(memory, 0)
 
 
 class Graph:
