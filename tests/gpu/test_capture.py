@@ -108,6 +108,35 @@ def test_recordings_on_several_streams_wait_for_one_another(
     assert seen == [stream.ptr, cupy.cuda.Stream.null.ptr, stream.ptr]
 
 
+def test_a_replay_on_another_stream_waits_before_it_writes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import cupy
+
+    f = capture(lambda x: F.dropout(x, 0.5), warmup=1)
+    for _ in range(3):
+        f(array(4))
+    (replayed,) = f._replays.values()
+    given, written = replayed._inputs[0], []
+    renew = [lambda r=r: (written.append("numbers"), r()) for r in replayed._renewals]
+    assert renew
+    monkeypatch.setattr(replayed, "_renewals", renew)
+    stream, wait = cupy.cuda.Stream(non_blocking=True), cupy.cuda.Stream.wait_event
+
+    def look(s: Any, event: Any) -> None:
+        same = np.array_equal(xpnn.to_numpy(given), xpnn.to_numpy(array(4)))
+        written.append("waits" if same else "waits too late")
+        wait(s, event)
+
+    monkeypatch.setattr(cupy.cuda.Stream, "wait_event", look)
+    x = array(4, seed=1)
+    with stream:
+        f(x)
+    stream.synchronize()
+    assert written == ["waits", *["numbers"] * len(renew)]
+    np.testing.assert_array_equal(xpnn.to_numpy(given), xpnn.to_numpy(x))
+
+
 def test_random_numbers_are_those_of_their_turn() -> None:
     def draws(f: Any) -> list[Any]:
         xpnn.set_seed(7)

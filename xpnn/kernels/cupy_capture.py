@@ -47,15 +47,25 @@ class Room:
             self._streams[device] = cupy().cuda.Stream(non_blocking=True)
         return self._streams[device]
 
+    def enter(self) -> None:
+        """Let the current stream wait for the last replay, which may still read its inputs."""
+        with self._lock:
+            self._follow()
+
     def launch(self, graph: Any) -> None:
         """Replay a graph on the current stream, after the last replay."""
-        device, stream = cupy().cuda.runtime.getDevice(), cupy().cuda.get_current_stream()
         with self._lock:
-            last = self._last.get(device)
-            if last is not None and last.ptr != stream.ptr:
-                stream.wait_event(last.record())
-            self._last[device] = stream
+            stream = self._follow()  # another thread may have entered since
             graph.launch(stream=stream)
+
+    def _follow(self) -> Any:
+        """Return the current stream, which is the last now, and waits for the one before."""
+        device, stream = cupy().cuda.runtime.getDevice(), cupy().cuda.get_current_stream()
+        last = self._last.get(device)
+        if last is not None and last.ptr != stream.ptr:
+            stream.wait_event(last.record())
+        self._last[device] = stream
+        return stream
 
 
 def _lasting(kept: list[Any], size: int) -> Any:
@@ -100,6 +110,10 @@ class Graph:
         if isinstance(failed, GraphError) or not _is_of_cuda(failed):
             raise failed
         raise GraphError(_broken(failed)) from failed
+
+    def enter(self) -> None:
+        """Let the current stream wait until what a replay reads may be written."""
+        self._room.enter()
 
     def launch(self) -> None:
         """Replay the recording on the current stream."""

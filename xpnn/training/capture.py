@@ -161,6 +161,7 @@ class _Replay:
         return all(guard() for guard in self._guards)
 
     def run(self, inputs: list[Any]) -> Any:
+        self._graph.enter()
         for place, x in zip(self._inputs, inputs, strict=True):
             place[...] = unwrap(x)
         for renew in self._renewals:
