@@ -109,6 +109,19 @@ def test_a_step_is_a_handful_of_launches_and_no_wait(counts: Any) -> None:
             assert counts.launches.count <= (4 if step else 8)
 
 
+@pytest.mark.parametrize("bound", [1, np.float32(0.5), np.float64(0.5), np.int32(1)])
+def test_a_bound_of_the_norm_is_any_number(bound: Any) -> None:
+    found = []
+    for number in (bound, float(bound)):
+        ours, _ = both("float32", [(4, 3), (5,)])
+        optimizer = optim.SGD(0.5, clip_global_norm=2.0)
+        optimizer.clip_global_norm = number
+        optimizer.update(ours, [on_cuda(g) for g in draws("float32", 1, [(4, 3), (5,)])])
+        found.append([xpnn.to_numpy(x) for x in ours])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize("name", ["adam", "nadam", "amsgrad"])
 def test_one_launch_for_all_parameters(name: str, counts: Any) -> None:
     shapes = [(n,) for n in range(1, 12)]

@@ -75,5 +75,6 @@ def _root(
     sums: Array, dtype: Any, bound: float, tiny: float, times: Array = None
 ) -> tuple[Array, Array]:
     norm, factor = cupy().empty((), sums.dtype), cupy().empty((), sums.dtype)
-    _norms.launch("root", dtype, 1, _THREADS, sums, sums.size, bound, tiny, times, norm, factor)
+    numbers = float(bound), float(tiny)  # of an int or a narrow float, CuPy sends other bits
+    _norms.launch("root", dtype, 1, _THREADS, sums, sums.size, *numbers, times, norm, factor)
     return factor, norm
