@@ -157,7 +157,8 @@ class Kernel:
         held = [self._argument(i, *pair) for i, pair in enumerate(zip(types, args, strict=True))]
         addresses = (ctypes.c_void_p * len(held))(*(x.ctypes.data for x in held))
         shape = [np.asarray([*dims, 1, 1][:3], np.uint32) for dims in (grid, block)]
-        if min(map(np.min, shape)) < 1 or np.prod(shape[1]) > 1024:
+        large = max(shape[0][1:]) > 65_535 or np.prod(shape[1]) > 1024
+        if min(map(np.min, shape)) < 1 or large:
             msg = f"{self.name}: a grid of {grid} blocks of {block} threads cannot be launched."
             raise EmulationError(msg)
         self.launches += 1

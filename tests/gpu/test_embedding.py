@@ -14,6 +14,7 @@ import xpnn
 from gpu.twins import DTYPES, counted, draw, on_cuda, same, values
 from xpnn import functional as F
 from xpnn.backend import as_device
+from xpnn.kernels import cupy_embedding
 from xpnn.primitives.indexing import lookup, scatter_add, take
 from xpnn.training.capture import capture
 
@@ -89,6 +90,27 @@ def test_sums_of_very_many_rows_of_one_id() -> None:
     for ids in (np.zeros(n, "int64"), np.where(np.arange(n) % 7 == 3, 1, 2), np.arange(n) // 1500):
         found, expected = (summed(kernel, x, ids, 80) for kernel in (True, False))
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("columns", [700, 701, 2600])
+@pytest.mark.parametrize("most", [1, 2])
+def test_sums_of_rows_of_more_columns_than_a_grid_has_blocks(
+    most: int, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cupy_embedding, "_ACROSS", most)
+    seen, launch = [], cupy_embedding._embedding.launch
+
+    def look(name: str, dtype: Any, grid: Any, *args: Any) -> None:
+        seen.append(grid)
+        launch(name, dtype, grid, *args)
+
+    monkeypatch.setattr(cupy_embedding._embedding, "launch", look)
+    x, ids = draw(np.random.default_rng(0), 70, columns, dtype="float32"), np.arange(70) // 40
+    found, expected = (summed(kernel, x, ids, 3) for kernel in (True, False))
+    np.testing.assert_array_equal(found, expected)
+    assert [grid[1] for grid in seen if isinstance(grid, tuple)] == [
+        min(most, 1 if columns == 700 else 3)
+    ]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

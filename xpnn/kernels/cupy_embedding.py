@@ -32,6 +32,7 @@ _embedding = Source("embedding", _SUMMED)
 _PACK = 16  # bytes
 _BITS = 5  # of how many rows make a part, and how many parts make a larger one
 _THREADS = 256
+_ACROSS = 65_535  # blocks, at most, along the second axis of a grid
 _MOST = 1 << 31  # ids and places together are 64 bits
 
 
@@ -125,10 +126,11 @@ def _sums(x: Array, indices: Array, length: int, from_end: bool) -> Array:
     packs, columns = _packed("totals", x.size // n, x, y, sums)
     below, at = None, 0
     threads = threads_for(columns, _THREADS)
+    across = min(-(-columns // threads), _ACROSS)
     for bits, count in zip(levels, places, strict=True):
         here = sums[at : at + count]
         launch(
-            packs.replace("totals", "parts"), x.dtype, (count, -(-columns // threads)), threads,
+            packs.replace("totals", "parts"), x.dtype, (count, across), threads,
             x, below, key, start, here, bits, length, columns, n,
         )  # fmt: skip
         below, at = here, at + count

@@ -113,7 +113,7 @@ __device__ __forceinline__ V tree(const Rows<V>& rows, i64 at, i64 count) {
     }
 }
 
-// Sums of parts of 1 << bits rows, given those of parts FAN times shorter; a block for each place.
+// Sums of parts of 1 << bits rows, given those of parts FAN times shorter; blocks for each place.
 template <typename V>
 __device__ __forceinline__ void part_sums(
     const V* x, const V* below, const i64* key, const i64* start, V* sums, i64 bits, i64 length,
@@ -129,11 +129,12 @@ __device__ __forceinline__ void part_sums(
     if (at >= end) return;
     const i64 rows = end - at < span ? end - at : span;
     const int shorter = (int)bits - BITS;
-    const i64 column = (i64)blockIdx.y * blockDim.x + threadIdx.x;
-    if (column >= columns) return;
-    const Rows<V> from = {x, below, key, columns, column, begin, shorter};
-    sums[blockIdx.x * columns + column] =
-        tree<FAN, V>(from, at, (rows + (1ll << shorter) - 1) >> shorter);
+    const i64 step = (i64)gridDim.y * blockDim.x;
+    for (i64 c = (i64)blockIdx.y * blockDim.x + threadIdx.x; c < columns; c += step) {
+        const Rows<V> from = {x, below, key, columns, c, begin, shorter};
+        sums[blockIdx.x * columns + c] =
+            tree<FAN, V>(from, at, (rows + (1ll << shorter) - 1) >> shorter);
+    }
 }
 
 extern "C" __global__ void parts(
