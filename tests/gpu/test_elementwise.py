@@ -117,6 +117,22 @@ def test_prelu(slopes: tuple[int, ...], dtype: str) -> None:
         np.testing.assert_allclose(ours, theirs, rtol=bound, atol=bound)
 
 
+@pytest.mark.parametrize("slopes", [(1, 4), (1, 1), (1, 1, 4), (1, 4, 1)])
+def test_slopes_of_more_axes_than_the_array(slopes: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    x, alpha = draw(rng, 4, dtype="float32"), draw(rng, *slopes, dtype="float32")
+    usable("cuda")
+    found = {}
+    for place in ("cuda:0", "cpu"):
+        t, a = (xpnn.Tensor(xpnn.asarray(v, device=place), requires_grad=True) for v in (x, alpha))
+        y = F.prelu(t, a)
+        xpnn.ops.sum(y).backward()
+        found[place] = [xpnn.to_numpy(v) for v in (y, t.grad, a.grad)]
+    for ours, theirs in zip(*found.values(), strict=True):
+        assert ours.shape == theirs.shape
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_dropout(shape: tuple[int, ...], dtype: str) -> None:

@@ -166,8 +166,10 @@ def fused(name: str, f: Callable[..., Array]) -> Callable[..., Array]:
 
 def _repeats(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:
     """Return whether an array broadcasts to a shape along its leading axes only."""
+    if len(shape) > len(whole):  # the result has more axes too, of length 1
+        return False
     shape = shape[next((i for i, n in enumerate(shape) if n != 1), len(shape)) :]
-    return len(shape) <= len(whole) and shape == whole[len(whole) - len(shape) :]
+    return shape == whole[len(whole) - len(shape) :]
 
 
 def _plan(
