@@ -59,7 +59,7 @@ def test_the_library_takes_every_attribute_that_is_set() -> None:
     settings = {
         "MatmulDesc": (operation, {3: int32, 4: int32, 7: uint32, 8: uint64}),
         "MatrixLayout": (layout, {5: int32, 6: ctypes.c_int64(15)}),
-        "MatmulPreference": (preference, {1: uint64, **dict.fromkeys((5, 6, 7, 8), uint32)}),
+        "MatmulPreference": (preference, {1: uint64, **dict.fromkeys((3, 5, 6, 7, 8), uint32)}),
     }
     for kind, (what, values) in settings.items():
         for attribute, value in values.items():

@@ -57,10 +57,11 @@ _PREFERENCE = {0: 4, 1: 8, 3: 4, 5: 4, 6: 4, 7: 4, 8: 4, 9: 4, 12: 8}
 _DEFAULTS = {
     id(_OPERATION): {2: 0, 3: 0, 4: 0, 5: 0, 7: 1, 8: 0, 10: 0},
     id(_LAYOUT): {1: 0, 5: 1, 6: 0},
-    id(_PREFERENCE): {0: 0, 1: 0, 5: 256, 6: 256, 7: 256, 8: 256},
+    id(_PREFERENCE): {0: 0, 1: 0, 3: 7, 5: 256, 6: 256, 7: 256, 8: 256},
 }
 _TRANSA, _TRANSB, _EPILOGUE, _BIAS = 3, 4, 7, 8
 _TYPE, _ORDER, _ROWS, _COLUMNS, _LEADING, _COUNT, _STRIDE = range(7)
+_OF_OUTPUT = 1 | 4  # schemes which keep parts of a sum in the dtype of the result
 _DTYPES = {0: "float32", 1: "float64", 2: "float16", 14: "bfloat16"}
 _COMPUTE = {68: {0, 2, 14}, 77: {0}, 70: {1}}  # dtypes of factors
 
@@ -173,9 +174,9 @@ def _checked(operation: _Object, layouts: list[_Object]) -> str:
     return repr([sorted(fixed.items()), *(sorted(x.items()) for x in (a, b, c, d))])
 
 
-def _algorithm(kind: str, needed: int, alignments: list[int]) -> bytes:
-    words = np.asarray([needed, *alignments], np.uint64).tobytes()
-    return hashlib.sha256(kind.encode()).digest()[:24] + words  # 64 bytes
+def _algorithm(kind: str, needed: int, schemes: int, alignments: list[int]) -> bytes:
+    words = np.asarray([needed, schemes, *alignments], np.uint64).tobytes()
+    return hashlib.sha256(kind.encode()).digest()[:16] + words  # 64 bytes
 
 
 def _heuristic(handle: int, operation: int, a: int, b: int, c: int, d: int, preference: int,
@@ -187,7 +188,7 @@ def _heuristic(handle: int, operation: int, a: int, b: int, c: int, d: int, pref
     kind = _checked(_of(operation, _OPERATION), [_of(x, _LAYOUT) for x in (a, b, c, d)])
     wishes = _of(preference, _PREFERENCE).values
     needed = 4096 if wishes[1] >= 4096 else 0
-    algorithm = _algorithm(kind, needed, [wishes[i] for i in (5, 6, 7, 8)])
+    algorithm = _algorithm(kind, needed, wishes[3], [wishes[i] for i in (5, 6, 7, 8)])
     ctypes.memmove(results, algorithm, 64)
     ctypes.c_size_t.from_address(results + 64).value = needed
     ctypes.c_int.from_address(results + 72).value = 0
@@ -215,6 +216,15 @@ def _rounded(x: np.ndarray) -> np.ndarray:
     return ((bits + 0xFFF + (bits >> 13 & 1)) & ~np.uint64(0x1FFF)).astype(np.uint32).view("f4")
 
 
+def _summed(x: np.ndarray, y: np.ndarray, kept: str, schemes: int) -> np.ndarray:
+    """Return products, halves of their sums rounded to the dtype of the result if that may be."""
+    half = x.shape[-1] // 2
+    if not schemes & _OF_OUTPUT or not half or kept not in ("float16", "bfloat16"):
+        return np.matmul(x, y)
+    parts = np.matmul(x[..., :half], y[:, :half]), np.matmul(x[..., half:], y[:, half:])
+    return sum(part.astype(np.dtype(kept)).astype(x.dtype) for part in parts)
+
+
 def _scalar(address: int, double: bool) -> float:
     return float((ctypes.c_double if double else ctypes.c_float).from_address(address).value)
 
@@ -227,8 +237,8 @@ def _matmul(handle: int, operation: int, alpha: int, a: int, a_layout: int, b: i
     layouts = [_of(x, _LAYOUT) for x in (a_layout, b_layout, c_layout, d_layout)]
     kind = _checked(_of(operation, _OPERATION), layouts)
     chosen = ctypes.string_at(algorithm, 64)
-    needed, *alignments = (int(x) for x in np.frombuffer(chosen[24:], np.uint64))
-    if chosen != _algorithm(kind, needed, alignments):
+    needed, schemes, *alignments = (int(x) for x in np.frombuffer(chosen[16:], np.uint64))
+    if chosen != _algorithm(kind, needed, schemes, alignments):
         raise Refusal("the algorithm is for another product")
     if needed and (not workspace or workspace % 256 or size < needed):
         raise Refusal(f"a workspace of {size} bytes at {workspace}")
@@ -249,7 +259,7 @@ def _matmul(handle: int, operation: int, alpha: int, a: int, a_layout: int, b: i
         x = x.swapaxes(1, 2) if o[_TRANSA] else x
         y = y.swapaxes(1, 2) if o[_TRANSB] else y
         with np.errstate(all="ignore"):
-            product = wide(factor) * np.matmul(x, y)
+            product = wide(factor) * _summed(x, y, _DTYPES[shapes[3][_TYPE]], schemes)
         if plus:
             product += wide(plus) * _matrices(c, shapes[2]).astype(wide)
         result = _matrices(d, shapes[3])

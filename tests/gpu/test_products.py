@@ -111,6 +111,16 @@ def test_sums_of_halves_can_be_kept_in_float32(dtype: str) -> None:
           "float32")  # fmt: skip
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_sum_of_halves_is_rounded_once(dtype: str) -> None:
+    if dtype not in DTYPES:
+        pytest.skip("needs ml_dtypes")
+    step = {"float16": 2048.0, "bfloat16": 256.0}[dtype]  # then come even ones
+    x = np.asarray([[step, 1, 1, 0]], "float32").astype(numbers(1, dtype=dtype).dtype)
+    found = cupy_products.product(on_cuda(x), on_cuda(np.ones_like(x)).T)
+    assert float(values(found)[0, 0]) == step + 2
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(1, 1), (5, 3), (300, 10), (33, 64), (2000, 1), (64, 200)])
 def test_column_sums(shape: tuple[int, int], dtype: str) -> None:

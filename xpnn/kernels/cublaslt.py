@@ -73,11 +73,10 @@ _NOT_SUPPORTED = 15
 # cublasLtMatmulDescAttributes_t, cublasLtMatrixLayoutAttribute_t, ...PreferenceAttributes_t
 _FIRST_TRANSPOSED, _SECOND_TRANSPOSED, _EPILOGUE, _BIAS_POINTER = 3, 4, 7, 8
 _BATCH, _BATCH_STRIDE = 5, 6
-_MOST_WORKSPACE, _ALIGNMENTS = (
-    1,
-    (5, 6, 7, 8),
-)  # of factors, what is added, the result
+_MOST_WORKSPACE, _SCHEMES = 1, 3
+_ALIGNMENTS = (5, 6, 7, 8)  # of factors, what is added, the result
 _PLAIN, _RELU, _BIAS = 1, 2, 4  # cublasLtEpilogue_t; the latter two add up
+_WIDE_SUMS = 2  # cublasLtReductionScheme_t: partial sums in the dtype that is computed in
 
 _WORKSPACE = 32 << 20  # bytes at most; what NVIDIA recommends for its H100
 _ALIGNED = 256  # bytes; what more than that does not matter
@@ -204,6 +203,8 @@ class _Plan:
         settings: list[Any] = [(_MOST_WORKSPACE, ctypes.c_uint64(_WORKSPACE))]
         for place, x in zip(_ALIGNMENTS, arrays, strict=True):
             settings.append((place, ctypes.c_uint32(_alignment(x))))
+        if arrays[-1].itemsize == 2:  # or parts of a sum may be rounded to 16 bits
+            settings.append((_SCHEMES, ctypes.c_uint32(_WIDE_SUMS)))
         for attribute, value in settings:
             _set("MatmulPreference", preference, attribute, value, self._about)
         heuristic, number = _Heuristic(), ctypes.c_int()
