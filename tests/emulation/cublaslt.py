@@ -160,6 +160,8 @@ def _checked(operation: _Object, layouts: list[_Object]) -> str:
     if k != k2 or (m, n) != (d[_ROWS], d[_COLUMNS]):
         raise Refusal(f"({m}, {k}) @ ({k2}, {n}) into ({d[_ROWS]}, {d[_COLUMNS]})")
     count = d[_COUNT]
+    if count > 65535:
+        raise Refusal(f"a stack of {count}", NOT_SUPPORTED)
     if {x[_COUNT] for x in (a, b, c)} != {count}:
         raise Refusal("stacks of several lengths")
     apart = d[_STRIDE] >= d[_LEADING] * (d[_COLUMNS] - 1) + d[_ROWS]

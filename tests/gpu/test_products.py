@@ -297,6 +297,34 @@ def test_tensordot_leaves_what_does_not_fit_to_cupy() -> None:
     assert not cupy_tensordot.tensordot_accepts(a, b.astype("float64"), axes=1)
 
 
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("one", [None, "first", "second"])
+def test_long_stacks_are_multiplied_in_pieces(
+    one: str | None, relu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cublaslt, "_MOST_MATRICES", 3)
+    multiplied: list[int] = []
+    run = cublaslt._Plan.run
+
+    def noted(plan: Any, a: Any, b: Any, out: Any, *factors: float) -> int:
+        multiplied.append(len(out))
+        return run(plan, a, b, out, *factors)
+
+    monkeypatch.setattr(cublaslt._Plan, "run", noted)
+    a, b, out = numbers(8, 4, 5), numbers(8, 5, 3, seed=1), numbers(8, 4, 3, seed=2)
+    a, b = a[0] if one == "first" else a, b[0] if one == "second" else b
+    expected = 0.5 * (a.astype("float64") @ b.astype("float64")) + 2 * out.astype("float64")
+    x, y, z = on_cuda((a, b, out))
+    cupy_products.product(x, y, out=z, scale=0.5, plus=2.0, relu=relu)
+    close(z, np.maximum(expected, 0) if relu else expected, "float32")
+    assert multiplied == [3, 3, 2]
+
+
+def test_a_stack_of_more_matrices_than_there_are_algorithms_for() -> None:
+    a, b = numbers(70_000, 1, 2), numbers(70_000, 2, 1, seed=1)
+    close(cupy_products.product(*on_cuda((a, b))), a.astype("float64") @ b, "float32")
+
+
 @emulated
 def test_factors_of_two_dtypes_share_no_plan(library: Any) -> None:
     if "bfloat16" not in DTYPES:

@@ -81,6 +81,7 @@ _WIDE_SUMS = 2  # cublasLtReductionScheme_t: partial sums in the dtype that is c
 _WORKSPACE = 32 << 20  # bytes at most; what NVIDIA recommends for its H100
 _ALIGNED = 256  # bytes; what more than that does not matter
 _MOST_PLANS = 4096
+_MOST_MATRICES = 32768  # of a stack; for more than 65535 there may be no algorithm
 
 
 # ----------------------------------------------------------------------------- the library
@@ -311,6 +312,16 @@ def multiply(
     DeviceError
         If cuBLASLt refuses.
     """
+    if out.ndim == 3 and len(out) > _MOST_MATRICES:
+        pieces = [slice(i, i + _MOST_MATRICES) for i in range(0, len(out), _MOST_MATRICES)]
+        done = [
+            multiply(
+                *(x[at] if x.ndim == 3 else x for x in (a, b, out)),
+                scale=scale, plus=plus, bias=bias, relu=relu,
+            )
+            for at in pieces
+        ]  # fmt: skip
+        return all(done)  # a ReLU that some have is taken again, and changes nothing
     device = cupy().cuda.runtime.getDevice()
     epilogue = (_RELU if relu else 0) + (0 if bias is None else _BIAS)
     if epilogue and (out.ndim == 2 or bias is None):
