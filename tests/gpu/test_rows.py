@@ -54,6 +54,28 @@ def test_cross_entropy(shape: tuple[int, ...], dtype: str, smoothing: float, mea
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("length", [5, 1030])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_label_without_a_class_makes_its_row_nan(
+    smoothing: float, length: int, dtype: str
+) -> None:
+    x = draw(np.random.default_rng(0), 6, length, dtype=dtype)
+    labels = np.asarray([0, -1, 2, length, length - 1, -length])
+    wrong = (labels < 0) | (labels >= length)
+    given, numbers = on_cuda(x), on_cuda(np.where(wrong, 0, labels))
+    options: dict[str, Any] = {"smoothing": smoothing, "mean": False}
+    g, needs = on_cuda(np.ones(6, dtype="float32")).astype(given.dtype), [True, False]
+    found, expected = [], []
+    for results, targets in ((found, on_cuda(labels)), (expected, numbers)):
+        loss, res = cupy_rows.softmax_cross_entropy(None, given, targets, **options)
+        grads = cupy_rows.softmax_cross_entropy_vjp(None, g, needs, given, res, smoothing, False)
+        results += [values(x).astype("float64") for x in (loss, grads[0])]
+    for a, b in zip(found, expected, strict=True):
+        assert np.isnan(a[wrong]).all()
+        np.testing.assert_array_equal(a[~wrong], b[~wrong])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("centered", [True, False])
 @pytest.mark.parametrize(
     ("shape", "axes"),

@@ -83,6 +83,9 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> Array:
     ----------
     logits : array of shape (..., classes)
     labels : integer array of shape (...)
+        From 0 to ``classes - 1``; unlike ``losses.cross_entropy``, this does not check them. On
+        CUDA any other label makes the loss of its row and the gradient NaN. NumPy raises an
+        IndexError, or counts negative labels from the end, as indices: do not rely on it.
 
     Examples
     --------

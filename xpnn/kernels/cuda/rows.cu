@@ -186,14 +186,17 @@ TEAM_KERNEL(log_softmax_vjp, (const T* g, const T* y, T* __restrict__ dx, i64 ro
 
 // ---------------------------------------------------------------------- cross-entropy
 
-// log(sum(exp(x))) - ((1 - s) x[label] + s mean(x)); the logarithm is kept.
+// log(sum(exp(x))) - ((1 - s) x[label] + s mean(x)), and NaN where there is no such class; the
+// logarithm is kept.
 extern "C" __global__ void __launch_bounds__(512) cross_entropy(
     const T* x, const i64* labels, A* loss, A* logarithm, double smoothing, i64 rows, i64 columns,
     i64 size) {
     const Row at = Row::of(x, rows, columns, size);
     const Exponentials all = exponentials(at, x + at.start);
     if (at.lane || !at.columns) return;
-    A target = A(x[at.start + labels[at.index]]) - all.top;
+    const i64 label = labels[at.index];
+    const bool there = label >= 0 && label < at.columns;
+    A target = there ? A(x[at.start + label]) - all.top : A(NAN);
     if (smoothing) target = A(1 - smoothing) * target + A(smoothing) * all.shifted / at.columns;
     const A total = log(all.total);
     loss[at.index] = total - target;
@@ -207,7 +210,8 @@ extern "C" __global__ void __launch_bounds__(512) cross_entropy_vjp(
     const Row at = Row::of(x, rows, columns, size);
     if (!at.columns) return;
     const i64 label = labels[at.index];
-    const A factor = g[at.index * g_step] * A(scale), end = logarithm[at.index];
+    const bool there = label >= 0 && label < at.columns;
+    const A factor = there ? g[at.index * g_step] * A(scale) : A(NAN), end = logarithm[at.index];
     const A others = A(smoothing) / at.columns, one = A(1 - smoothing);
     each<0>(at, [&](int, int j) {
         const Words pack = at.read(x + at.start, j, T(0));
