@@ -12,11 +12,12 @@ from helpers import usable
 import xpnn
 from gpu.twins import DTYPES, TOLERANCE, draw, on_cuda, same, values
 from xpnn.errors import DeviceError
-from xpnn.kernels import cublaslt, cupy_products, cupy_tensordot
+from xpnn.kernels import cublaslt, cupy_products, cupy_tensordot, cupy_vecdot
 from xpnn.primitives.activations import relu, sigmoid
 from xpnn.primitives.fused import followed
+from xpnn.primitives.linalg import outer
 from xpnn.primitives.neural import linear
-from xpnn.primitives.products import matmul, tensordot
+from xpnn.primitives.products import matmul, tensordot, vecdot
 
 pytestmark = pytest.mark.gpu
 emulated = pytest.mark.skipif(
@@ -297,6 +298,57 @@ def test_tensordot_leaves_what_does_not_fit_to_cupy() -> None:
     assert not cupy_tensordot.tensordot_accepts(a, b.astype("float64"), axes=1)
 
 
+VECTORS = [((3, 5), (3, 5), -1), ((5,), (2, 5), -1), ((2, 3, 4), (3, 1), -2), ((5,), (5,), 0)]
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, "complex64"])
+@pytest.mark.parametrize(("first", "second", "axis"), VECTORS)
+def test_vecdot(first: Any, second: Any, axis: int, dtype: str) -> None:
+    def drawn(*shape: int, seed: int) -> Any:
+        if dtype != "complex64":
+            return np.asarray(numbers(*shape, dtype=dtype, seed=seed))
+        return (numbers(*shape, seed=seed) + 1j * numbers(*shape, seed=seed + 1)).astype(dtype)
+
+    a, b = drawn(*first, seed=0), drawn(*second, seed=2)
+    g = drawn(*np.vecdot(np.zeros(first), np.zeros(second), axis=axis).shape, seed=4)
+    same(vecdot, (a, b), g, tolerance=TOLERANCE.get(dtype, 2e-5), axis=axis)
+
+
+def test_vecdot_of_integers_and_of_what_halves_cannot_hold() -> None:
+    for dtype in ("int8", "int32", "int64"):
+        a, b = on_cuda((np.arange(6, dtype=dtype).reshape(2, 3), np.arange(3, dtype=dtype)))
+        found = values(vecdot(xpnn.array_namespace(a), a, b))
+        assert found.dtype == dtype
+        assert found.tolist() == [5, 14]
+    a, b = np.asarray([300, 300, 1], "float16"), np.asarray([300, -300, 1], "float16")
+    found = values(cupy_vecdot.vecdot(None, *on_cuda((a, b)), axis=-1))
+    assert found.dtype == "float16"
+    assert found == 1
+
+
+def test_vecdot_leaves_what_does_not_fit_to_cupy() -> None:
+    a, b = on_cuda((numbers(2, 3), numbers(3)))
+    assert cupy_vecdot.vecdot_accepts(a, b, axis=-1)
+    for axis in (-2, 0, 1, -3):
+        assert not cupy_vecdot.vecdot_accepts(a, b, axis=axis)
+    assert not cupy_vecdot.vecdot_accepts(a, a[:, :2], axis=-1)
+    with pytest.raises(ValueError, match="size"):
+        vecdot(xpnn.array_namespace(a), a, b[:2])
+
+
+@emulated
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradients_of_an_outer_product_are_products_too(library: Any, dtype: str) -> None:
+    a, b, g = (numbers(*shape, dtype=dtype) for shape in ((4,), (3,), (4, 3)))
+    x, y, d = on_cuda((a, b, g))
+    before = library.calls.get("cublasLtMatmul", 0)
+    dx, dy = (rule(xpnn.array_namespace(x), d, other) for rule, other in zip(
+        outer.rules, (y, x), strict=True))  # fmt: skip
+    assert library.calls["cublasLtMatmul"] == before + 2
+    close(dx, g.astype("float64") @ b.astype("float64"), dtype)
+    close(dy, a.astype("float64") @ g.astype("float64"), dtype)
+
+
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("one", [None, "first", "second"])
 def test_long_stacks_are_multiplied_in_pieces(
@@ -421,11 +473,13 @@ def test_products_can_be_captured() -> None:
     stream = cupy.cuda.Stream(non_blocking=True)
     new = numbers(4, 5, seed=5)
     with stream:
-        cupy_products.linear_relu(None, a, b, bias)  # plans, compiles, takes memory
+        y = cupy_products.linear_relu(None, a, b, bias)  # plans, compiles, takes memory
+        cupy_vecdot.vecdot(None, y, y, axis=-1)
         stream.synchronize()
         stream.begin_capture()
         y = cupy_products.linear_relu(None, a, b, bias)
         _, dw, db = cupy_products.linear_relu_vjp(None, y, [False, True, True], y, a, b)
+        squares = cupy_vecdot.vecdot(None, y, y, axis=-1)
         graph = stream.end_capture()
         a[...] = on_cuda(new)
         graph.launch()
@@ -434,6 +488,7 @@ def test_products_can_be_captured() -> None:
     close(y, expected, "float32")
     close(dw, new.T @ expected, "float32")
     close(db, expected.sum(0), "float32")
+    close(squares, (expected * expected).sum(1), "float32")
 
 
 @emulated

@@ -93,6 +93,7 @@ from xpnn.kernels.cupy_rows import (
 from xpnn.kernels.cupy_scaling import adapt_scale, any_overflow
 from xpnn.kernels.cupy_tensordot import tensordot, tensordot_accepts, tensordot_vjp
 from xpnn.kernels.cupy_upload import Upload
+from xpnn.kernels.cupy_vecdot import vecdot, vecdot_accepts
 
 __all__ = [
     "Graph",
@@ -184,4 +185,6 @@ __all__ = [
     "tensordot",
     "tensordot_accepts",
     "tensordot_vjp",
+    "vecdot",
+    "vecdot_accepts",
 ]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from xpnn import backend
 from xpnn._dtypes import as_dtype
-from xpnn.primitives import indexing
+from xpnn.primitives import indexing, products
 from xpnn.primitives.base import Primitive, cast, primitive, unbroadcast
 from xpnn.primitives.decompositions import (  # noqa: F401
     cholesky,
@@ -165,9 +165,9 @@ def outer(xp: Any, x1: Array, x2: Array, /) -> Array:
     return xp.linalg.outer(x1, x2)
 
 
-outer.d(
-    lambda xp, g, x2: xp.matmul(g, _c(xp, x2)),
-    lambda xp, g, x1: xp.matmul(_c(xp, x1), g),
+outer.d(  # by the primitive, which has kernels
+    lambda xp, g, x2: products.matmul(xp, g, _c(xp, x2)),
+    lambda xp, g, x1: products.matmul(xp, _c(xp, x1), g),
 )
 
 
