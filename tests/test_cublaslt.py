@@ -7,6 +7,7 @@ import importlib
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -39,6 +40,19 @@ def test_a_missing_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
         cublaslt._path()
     monkeypatch.setattr(ctypes.util, "find_library", lambda name: f"lib{name}.so")
     assert cublaslt._path() == "libcublasLt.so", "the system knows where"
+
+
+@pytest.mark.parametrize("error", [ImportError, RuntimeError, OSError, ChildProcessError])
+def test_a_finder_that_fails_leaves_it_to_the_system(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(name: str) -> Any:
+        raise error(name)
+
+    finder = SimpleNamespace(load_nvidia_dynamic_lib=load)
+    monkeypatch.setattr(importlib, "import_module", lambda name: finder)
+    monkeypatch.setattr(ctypes.util, "find_library", lambda name: f"lib{name}.so")
+    assert cublaslt._path() == "libcublasLt.so"
 
 
 def test_the_layout_of_what_the_heuristic_answers() -> None:

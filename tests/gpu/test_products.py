@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -417,6 +419,25 @@ def test_a_second_product_of_the_kind_is_not_planned_again(library: Any) -> None
     assert len(cublaslt.plans) == 1
     cupy_products.product(a.T, b[:4])
     assert len(cublaslt.plans) == 2
+
+
+@emulated
+def test_threads_share_a_handle_and_a_plan(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b, out = on_cuda((numbers(4, 5), numbers(5, 3), numbers(4, 3)))
+    for name in ("_handles", "plans"):
+        monkeypatch.setattr(cublaslt, name, {})
+    create, made = cublaslt._create, []
+
+    def slowly(kind: str, *args: int, about: Any = ()) -> Any:
+        made.append(kind)
+        time.sleep(0.01)
+        return create(kind, *args, about=about)
+
+    monkeypatch.setattr(cublaslt, "_create", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        found = [pool.submit(cublaslt._planned, 0, a, b, out, 1, None) for _ in range(4)]
+    assert made.count("") == made.count("MatmulDesc") == 1
+    assert len({id(plan.result()) for plan in found}) == 1
 
 
 @emulated

@@ -92,7 +92,8 @@ def _path() -> str:
     try:
         finder = importlib.import_module("cuda.pathfinder")
         found = finder.load_nvidia_dynamic_lib("cublasLt").abs_path
-    except (ImportError, RuntimeError):  # an older CuPy; or there is none
+    except (ImportError, RuntimeError, OSError):
+        # An older CuPy; or there is none; or the finder cannot start the process that it looks with
         found = None
     if found := found or ctypes.util.find_library("cublasLt"):
         return str(found)
@@ -252,7 +253,7 @@ def _alignment(x: Array | None) -> int:
 
 plans: dict[Any, _Plan] = {}
 _handles: dict[int, Any] = {}
-_lock = threading.Lock()
+_lock = threading.Lock()  # of what is kept here, and of a plan's bias
 
 
 def _planned(device: int, a: Array, b: Array, out: Array, epilogue: int, bias: Any) -> _Plan:
@@ -261,17 +262,19 @@ def _planned(device: int, a: Array, b: Array, out: Array, epilogue: int, bias: A
         device, a.dtype, a.shape, a.strides, b.dtype, b.shape, b.strides, out.dtype, out.strides,
         _alignment(a), _alignment(b), _alignment(out), _alignment(bias), epilogue, precision,
     )  # fmt: skip
-    if key in plans:
-        return plans[key]
+    if (plan := plans.get(key)) is not None:
+        return plan
     name = a.dtype.name
     compute = _FLOAT64 if name == "float64" else _FLOAT32
     if name == "float32" and precision == "tf32":
         compute = _TF32
-    if device not in _handles:
-        _handles[device] = _create("")
-    if len(plans) >= _MOST_PLANS:
-        plans.clear()
-    plan = plans[key] = _Plan(_handles[device], a, b, out, epilogue, bias, compute)
+    with _lock:
+        if (plan := plans.get(key)) is None:  # no other thread has made it since
+            if device not in _handles:
+                _handles[device] = _create("")
+            if len(plans) >= _MOST_PLANS:
+                plans.clear()
+            plan = plans[key] = _Plan(_handles[device], a, b, out, epilogue, bias, compute)
     return plan
 
 
