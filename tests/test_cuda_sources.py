@@ -27,6 +27,8 @@ from xpnn.primitives import activations
 from xpnn.primitives.base import Primitive
 
 ARCHITECTURES = ("sm_80", "sm_90")
+# The library's, and what CuPy adds to them: what is compiled here is what runs.
+OPTIONS = ("--std=c++17", "-ftz=true", "--device-as-default-execution-space")
 
 
 # ------------------------------------------------------------------------ the compile check
@@ -76,7 +78,7 @@ def compile_cuda(source: str, architecture: str, to: str = "CUBIN") -> bytes:
         pytest.skip("NVRTC is not here: pip install cupy-cuda13x nvidia-cuda-nvrtc")
     program = nvrtc.createProgram(source, "kernel.cu", (), ())
     try:
-        options = (f"--gpu-architecture={architecture}", "--std=c++17", *_include_options())
+        options = (f"--gpu-architecture={architecture}", *OPTIONS, *_include_options())
         nvrtc.compileProgram(program, options)
         return bytes(getattr(nvrtc, f"get{to}")(program))
     except nvrtc.NVRTCError as error:
@@ -145,6 +147,12 @@ def test_checker_refuses_a_broken_source() -> None:
     assert broken != cupy_random.SOURCE
     with pytest.raises(CompileError, match='identifier "y" is undefined'):
         compile_cuda(broken, "sm_90")
+
+
+def test_the_checker_compiles_as_cupy_does() -> None:
+    twice = 'extern "C" __global__ void twice(float* x) { *x = helped(*x); }'
+    source = f"float helped(float x) {{ return 2 * x; }}\n{twice}"  # a function of the device
+    assert b".ftz.f32" in compile_cuda(source, "compute_90", to="PTX")
 
 
 def test_checker_finds_the_headers() -> None:
