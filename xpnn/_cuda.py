@@ -6,6 +6,7 @@ import functools
 import importlib
 import importlib.metadata
 import re
+import threading
 import traceback
 import weakref
 from typing import Any, NoReturn
@@ -16,10 +17,12 @@ __all__ = [
     "device_facts",
     "facts",
     "free_memory",
+    "keep_until",
     "lacks",
     "memory_stats",
     "out_of_memory",
     "packages",
+    "pinned",
     "recordings",
     "retell",
     "trouble",
@@ -234,3 +237,25 @@ def free_memory() -> None:
     cupy = importlib.import_module("cupy")
     cupy.get_default_memory_pool().free_all_blocks()
     cupy.get_default_pinned_memory_pool().free_all_blocks()
+
+
+# -------------------------------------------------------------------------- memory of the host
+
+_on_their_way: list[tuple[Any, Any]] = []
+_lock = threading.Lock()
+
+
+def pinned(shape: Any, dtype: Any) -> Any:
+    """Return an array of the host that a GPU can copy to and from while the host goes on.
+
+    CuPy gives its memory out again as soon as nobody holds the array, whether it was copied or not:
+    hand it to :func:`keep_until`, too.
+    """
+    return importlib.import_module("cupyx").empty_pinned(shape, dtype)
+
+
+def keep_until(event: Any, memory: Any) -> None:
+    """Hold what is copied from or to until an event of its stream says that this is done."""
+    with _lock:
+        _on_their_way[:] = [pair for pair in _on_their_way if not pair[0].done]
+        _on_their_way.append((event, memory))

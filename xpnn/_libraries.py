@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnn._cuda import retell, trouble
+from xpnn._cuda import keep_until, pinned, retell, trouble
 from xpnn.errors import DeviceError, DTypeError, MissingLibraryError
 
 __all__ = ["LIBRARIES", "Library", "find_library", "host_dtype", "is_writable", "overflows", "put"]
@@ -194,9 +194,10 @@ class _CuPy(Library):
     def on_its_way(self, x: Array) -> Callable[[], Any]:
         # get() waits for all that the device was told since; an event only for what came before.
         with x.device:
-            host = importlib.import_module("cupyx").empty_pinned(x.shape, x.dtype)
+            host = pinned(x.shape, x.dtype)
             x.get(out=host, blocking=False)
             sent = _cupy().cuda.get_current_stream().record(_cupy().cuda.Event(disable_timing=True))
+        keep_until(sent, host)
         return _Sent(host, sent)
 
     def from_numpy(self, x: Any, native: Any, copy: bool | None) -> Array:

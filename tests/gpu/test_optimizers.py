@@ -316,24 +316,6 @@ def test_a_parameter_that_somebody_else_sees_is_not_recorded() -> None:
     assert optimizer.steps == 1
 
 
-def test_pinned_memory_is_not_written_before_its_copy_is_made(
-    monkeypatch: pytest.MonkeyPatch, counts: Any
-) -> None:
-    import cupy
-
-    monkeypatch.setattr(cupy.cuda.Event, "done", property(lambda self: False))
-    mirror = cupy_tables.Mirror()
-    for i in range(3):
-        mirror.put(np.full(4, i))
-    assert len(mirror._buffers) == 3
-    assert [int(buffer[0]) for buffer, _ in mirror._buffers] == [0, 1, 2]
-    monkeypatch.undo()
-    mirror.put(np.full(4, 7))
-    mirror.put(np.full(4, 8))
-    assert len(mirror._buffers) == 3
-    np.testing.assert_array_equal(mirror.array.get(), [8] * 4)
-
-
 # ---------------------------------------------------------------------------------- clipping
 
 

@@ -6,15 +6,14 @@ its blocks on which part of which array to work.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from contextlib import nullcontext
-from functools import cache
 from typing import Any
 
 import numpy as np
 
 from xpnn import replay
+from xpnn._cuda import keep_until, pinned
 from xpnn.kernels.cupy_launch import cupy, outside
 
 __all__ = ["Chunks", "Mirror", "mirror"]
@@ -25,28 +24,21 @@ _SHORT, _LONG = 2**12, 2**16  # elements a chunk: few, so that all multiprocesso
 _MANY = 2**24  # elements in all, from which there are long chunks enough
 
 
-@cache
-def _pinned() -> Any:
-    return importlib.import_module("cupyx").empty_pinned
-
-
 class Mirror:
     """An array of the device that follows what the host writes.
 
-    What is written goes by way of pinned memory, which is not written again before its copy has
-    been made: an event tells. The copy has its place in the current stream, behind the kernels that
-    read what was there before.
+    What is written goes by way of pinned memory, a new piece each time. The copy has its place in
+    the current stream, behind the kernels that read what was there before.
 
     In a step that is recorded nothing is copied: the array is made, and written before a replay.
     It lies outside of the memory of the recording, whose kernels may write anywhere in that.
     """
 
-    __slots__ = ("_buffers", "_values", "array")
+    __slots__ = ("_values", "array")
 
     def __init__(self) -> None:
         self.array: Array = None
         self._values: Array = None  # what has been asked for
-        self._buffers: list[tuple[Array, Any]] = []
 
     def put(self, values: Array) -> None:
         """Let the array have these values, those of a NumPy array."""
@@ -62,7 +54,7 @@ class Mirror:
         if self.array is None or self.array.shape != values.shape:
             with nullcontext() if replay.current() is None else outside():
                 self.array = cupy().empty(values.shape, values.dtype)
-            self._values, self._buffers = None, []
+            self._values = None
 
     def _has(self, values: Array) -> bool:
         now = self._values
@@ -70,15 +62,10 @@ class Mirror:
 
     def _copy(self) -> None:
         stream = cupy().cuda.get_current_stream()
-        free = [pair for pair in self._buffers if pair[1].done]
-        if not free:
-            event = cupy().cuda.Event(disable_timing=True)
-            free = [(_pinned()(self._values.shape, self._values.dtype), event)]
-            self._buffers += free
-        buffer, event = free[0]
+        buffer = pinned(self._values.shape, self._values.dtype)
         buffer[...] = self._values
         self.array.set(buffer, stream=stream)
-        event.record(stream)
+        keep_until(stream.record(cupy().cuda.Event(disable_timing=True)), buffer)
 
 
 def mirror(workspace: dict[Any, Any], key: Any) -> Mirror:

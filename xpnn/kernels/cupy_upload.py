@@ -1,20 +1,20 @@
 """From the host to a GPU beside what is computed there: pinned memory, and a stream of its own.
 
 Two pinned buffers an array take turns. Who fills one waits until it was copied the last time; the
-copy waits for what was being computed when it was asked for, as its memory may have been in use
-there; and what computes with the batch waits for the copy. The host waits for none of it but in the
-thread that draws batches.
+copy waits for what was to be computed when its memory on the GPU was taken, which may have been
+that of a batch before; and what computes with the batch waits for the copy. The host waits for none
+of it but in the thread that draws batches.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
 
+from xpnn._cuda import keep_until, pinned
 from xpnn._libraries import host_dtype
 from xpnn.kernels.cupy_launch import cupy
 
@@ -42,19 +42,20 @@ class Upload:
     def __call__(self, x: Any, dtype: str | None = None) -> Array:
         """Return an array of the GPU that will have the values of ``x``, in ``dtype``."""
         kind = x.dtype if dtype is None else host_dtype(dtype)
-        pinned = self._pinned(x.size * kind.itemsize).view(kind).reshape(x.shape)
-        np.copyto(pinned, x, casting="unsafe")
+        buffer = self._buffer(x.size * kind.itemsize).view(kind).reshape(x.shape)
+        np.copyto(buffer, x, casting="unsafe")
         with self._device, self._stream:
             there = cupy().empty(x.shape, kind)
             if x.size:
-                there.set(pinned, stream=self._stream)
+                self._stream.wait_event(self._compute.record(_event()))
+                there.set(buffer, stream=self._stream)
+                keep_until(self._stream.record(_event()), buffer)
         return there
 
     def sent(self) -> Callable[[], None]:
         """End a batch; return what lets the current stream of its caller wait for its copies."""
         with self._device:
-            event = cupy().cuda.Event(disable_timing=True)
-            event.record(self._stream)
+            event = self._stream.record(_event())
         self._copied[self._turn] = event
         self._turn, self._place = 1 - self._turn, 0
 
@@ -64,20 +65,15 @@ class Upload:
 
         return arrive
 
-    def _pinned(self, size: int) -> Any:
+    def _buffer(self, size: int) -> Any:
         """Return so many bytes of the next buffer of this batch, once they may be written."""
-        if not self._place:
-            if self._copied[self._turn] is not None:
-                self._copied[self._turn].synchronize()
-            with self._device:
-                computed = cupy().cuda.Event(disable_timing=True)
-                computed.record(self._compute)
-                self._stream.wait_event(computed)
+        if not self._place and self._copied[self._turn] is not None:
+            self._copied[self._turn].synchronize()
         memory = self._memory[self._turn]
         if len(memory) == self._place:
-            memory.append(_empty(size))
+            memory.append(pinned(size, np.uint8))
         elif memory[self._place].size < size:
-            memory[self._place] = _empty(size)
+            memory[self._place] = pinned(size, np.uint8)
         self._place += 1
         return memory[self._place - 1][:size]
 
@@ -88,5 +84,5 @@ def _stream(device: int, compute: int) -> Any:
     return cupy().cuda.Stream(non_blocking=True)
 
 
-def _empty(size: int) -> Any:
-    return importlib.import_module("cupyx").empty_pinned(size, np.uint8)
+def _event() -> Any:
+    return cupy().cuda.Event(disable_timing=True)
