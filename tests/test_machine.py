@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,8 @@ from helpers import usable
 
 import xpnn
 from xpnn import _cuda
-from xpnn.kernels import numpy_status
+from xpnn.errors import MissingLibraryError
+from xpnn.kernels import cublaslt, numpy_status
 
 
 def test_the_report_is_data_and_text() -> None:
@@ -70,8 +70,9 @@ def test_what_a_gpu_lacks_is_told_with_the_line_that_brings_it(
 ) -> None:
     usable("cuda")
     cupy = sys.modules["cupy"]
-    monkeypatch.setitem(sys.modules, "cupy.cuda.cublas", ModuleType("cublas"))
     assert _cuda.lacks() == []
+    assert cublaslt.trouble() == ""
+    assert xpnn.device_report()["cuda"]["cublaslt"]
 
     def refuse(self: Any, log_stream: Any = None) -> None:
         msg = "cannot open source file cuda_fp16.h"
@@ -82,5 +83,19 @@ def test_what_a_gpu_lacks_is_told_with_the_line_that_brings_it(
     (hint,) = _cuda.lacks()
     assert "NVRTC or CUDA's headers: cannot open source file cuda_fp16.h." in hint
     assert "pip install 'cupy-cuda12x[ctk]'" in hint
-    monkeypatch.setitem(sys.modules, "cupy.cuda.cublas", None)
-    assert "cuBLAS is not found" in _cuda.lacks()[1]
+
+
+@pytest.mark.gpu
+def test_a_gpu_without_products_is_told_what_brings_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    usable("cuda")
+
+    def nowhere() -> str:
+        msg = "Products of matrices on CUDA need cuBLASLt, which was not found."
+        raise MissingLibraryError(msg)
+
+    monkeypatch.setattr(cublaslt, "_path", nowhere)
+    monkeypatch.setattr(cublaslt, "_library", cublaslt._library.__wrapped__)
+    report = xpnn.device_report()
+    assert not report["cuda"]["cublaslt"]
+    assert "need cuBLASLt, which was not found." in report["hints"][-1]
+    assert "cuBLASLt not found" in str(report)

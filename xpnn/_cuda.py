@@ -99,8 +99,6 @@ def lacks() -> list[str]:
         found.append(
             f"CuPy compiles no kernels, for lack of NVRTC or CUDA's headers: {reason} {line}"
         )
-    if reason := _imports("cupy.cuda.cublas"):
-        found.append(f"cuBLAS is not found, so no matrices are multiplied: {reason} {line}")
     return found
 
 
@@ -117,28 +115,19 @@ def _compiles() -> str:
     return ""
 
 
-def _imports(module: str) -> str:
-    try:
-        importlib.import_module(module)
-    except Exception as error:
-        return _line(error)
-    return ""
-
-
 def _line(error: Exception) -> str:
     text = " ".join(str(error).split())
     return (text[:200] + " ..." if len(text) > 200 else text or type(error).__name__) + "."
 
 
 def facts() -> dict[str, Any]:
-    """Return what all CUDA devices share: versions, and which optional libraries are there."""
+    """Return what all CUDA devices share: versions."""
     runtime = importlib.import_module("cupy").cuda.runtime
     return {
         "cupy": importlib.import_module("cupy").__version__,
         "package": next(iter(packages()), "unknown"),
         "cuda": _text(runtime.runtimeGetVersion()),
         "driver": _text(runtime.driverGetVersion()),
-        "cublaslt": not _imports("cupy.cuda.cublas"),
     }
 
 

@@ -213,6 +213,8 @@ class _CuPy(Library):
         # From GPU to GPU: the copy waits for what is computed there, and memory there for the copy.
         stream, event = _cupy().cuda.get_current_stream, _cupy().cuda.Event
         with x.device:
+            if not (x.flags.c_contiguous or x.flags.f_contiguous):
+                x = x.copy()  # CuPy would do so here as well, but behind the event
             written = stream().record(event(disable_timing=True))
         with native:
             stream().wait_event(written)

@@ -9,7 +9,7 @@ from typing import Any
 from xpnn import _cuda, parallel
 from xpnn._libraries import LIBRARIES
 from xpnn.backend import Device
-from xpnn.kernels import cudnn, numpy_status
+from xpnn.kernels import cublaslt, cudnn, numpy_status
 
 __all__ = ["DeviceReport", "device_report"]
 
@@ -58,8 +58,11 @@ def device_report() -> DeviceReport:
         if name not in unusable:
             for native in library.devices():
                 devices[str(Device(library, native))] = _facts(name, native)
-    cuda = None if "cuda" in unusable else {**_cuda.facts(), "cudnn": cudnn.status()}
-    hints = numpy_status.lacks(devices["cpu"]) + ([] if cuda is None else _cuda.lacks())
+    cuda, hints = None, numpy_status.lacks(devices["cpu"])
+    if "cuda" not in unusable:
+        missing = cublaslt.trouble()
+        cuda = _cuda.facts() | {"cublaslt": not missing, "cudnn": cudnn.status()}
+        hints += _cuda.lacks() + ([missing] if missing else [])
     return DeviceReport(
         xpnn=sys.modules["xpnn"].__version__,
         python=platform.python_version(),

@@ -127,6 +127,6 @@ def test_without_the_package(fake_cudnn: FakeCudnn, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "cudnn", None)
     cudnn.library.cache_clear()
     assert cudnn.status().startswith("not installed (")
-    assert cudnn.status().endswith("; pip install 'xpnn[cudnn]' brings it")
+    assert "; pip install 'xpnn[cudnn]' brings it" in cudnn.status()
     _forward()
     assert not fake_cudnn.graphs

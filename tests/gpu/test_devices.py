@@ -311,3 +311,18 @@ def test_metrics_and_callbacks_of_fit_compute_where_the_model_is() -> None:
         xpnn.to_numpy(there(8, 5)), np.arange(8) % 3, batch_size=4, callbacks=[Look()], verbose=0
     )
     assert [number for number, _ in seen] == [1, 1]
+
+
+def test_only_arrays_without_gaps_cross_from_gpu_to_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    # CuPy would fill the gaps on the first GPU's stream while the second does not wait for it.
+    x = xpnn.to_device(np.arange(24.0, dtype="float32").reshape(4, 6), "cuda:0")[:, ::2]
+    crossed, plain = [], type(x).copy
+
+    def copy(self: Any, order: str = "C") -> Any:
+        crossed.append((device_of(self), self.flags.c_contiguous))
+        return plain(self, order)
+
+    monkeypatch.setattr(type(x), "copy", copy)
+    moved = xpnn.to_device(x, "cuda:1")
+    np.testing.assert_array_equal(xpnn.to_numpy(moved), np.arange(24).reshape(4, 6)[:, ::2])
+    assert crossed == [("cuda:0", False), ("cuda:0", True)]

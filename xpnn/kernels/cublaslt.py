@@ -25,7 +25,7 @@ from xpnn.errors import DeviceError, MissingLibraryError
 from xpnn.kernels.cupy_launch import cupy
 from xpnn.precision import get_matmul_precision
 
-__all__ = ["lies", "multiply", "plans"]
+__all__ = ["lies", "multiply", "plans", "trouble"]
 
 Array = Any
 _Pointer, _Int, _Size = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
@@ -102,6 +102,15 @@ def _path() -> str:
         " example: pip install 'cupy-cuda13x[ctk]'"
     )
     raise MissingLibraryError(msg)
+
+
+def trouble() -> str:
+    """Return why matrices cannot be multiplied on CUDA, with the cure, or an empty string."""
+    try:
+        _library()
+    except (MissingLibraryError, OSError) as error:
+        return str(error)
+    return ""
 
 
 @cache

@@ -51,7 +51,8 @@ def library() -> Any:
         found = importlib.import_module("cudnn")
         found.backend_version()
     except ImportError as error:
-        return f"not installed ({error}); pip install 'xpnn[cudnn]' brings it"
+        cure = "pip install 'xpnn[cudnn]' brings it (CUDA 12: xpnn[cudnn12])"
+        return f"not installed ({error}); {cure}"
     except Exception as error:  # of the library that the package looks for
         return f"the package finds no library: {error}"
     return found
