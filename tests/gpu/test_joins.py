@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import usable
 
 import xpnn
 from gpu.twins import on_cuda, values
@@ -121,6 +122,7 @@ def test_what_joins_many_arrays_can_be_captured(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["a table", "an array", "a list of indices"])
 def test_what_comes_from_the_host_is_an_error_that_says_so(name: str) -> None:
+    usable("cuda")
     import cupy
 
     steps = {
