@@ -23,6 +23,7 @@ __all__ = [
     "from_host",
     "launches",
     "lifted",
+    "multiplied",
     "ndarray",
     "on_host",
     "refuse_transfer",
@@ -398,8 +399,17 @@ for _name in (
     setattr(ndarray, _name, _method(_name))
 
 
+def multiplied(a: Any, b: Any, **options: Any) -> Any:
+    """Multiply matrices as CuPy does: stacks of bfloat16 fall to a kernel of integers."""
+    stacks = max(np.ndim(a), np.ndim(b)) > 2 and a.size and b.size
+    if stacks and np.promote_types(a.dtype, b.dtype).name == "bfloat16":
+        msg = "Unsupported type bfloat16"
+        raise TypeError(msg)
+    return np.matmul(a, b, **options)
+
+
 def _operator(name: str) -> Callable[..., Any]:
-    f = getattr(np.ndarray, name)
+    f = multiplied if name == "__matmul__" else getattr(np.ndarray, name)
 
     def method(self: ndarray, *others: Any) -> Any:
         for x in others:
@@ -412,7 +422,7 @@ def _operator(name: str) -> Callable[..., Any]:
 
 for _name in (
     *("add sub mul truediv floordiv mod pow matmul and or xor lshift rshift").split(),
-    *("radd rsub rmul rtruediv rfloordiv rmod rpow rmatmul rand ror rxor rlshift rrshift").split(),
+    *("radd rsub rmul rtruediv rfloordiv rmod rpow rand ror rxor rlshift rrshift").split(),
     *("eq ne lt le gt ge neg pos abs invert divmod").split(),
 ):
     setattr(ndarray, f"__{_name}__", _operator(f"__{_name}__"))

@@ -74,6 +74,8 @@ def _joining(function: Any) -> Any:
 
 
 def _function(name: str, value: Any) -> Any:
+    if name == "matmul":
+        return arrays.lifted(arrays.multiplied)
     if name in _WAITING:
         return arrays.waiting(value)
     if name in ("concat", "concatenate", "stack"):

@@ -11,6 +11,7 @@ from xpnn.autograd.record import apply
 from xpnn.errors import ConfigError, DTypeError, ShapeError
 from xpnn.functional.neural import dropout as drop
 from xpnn.primitives import attention as rules
+from xpnn.primitives.products import matmul
 
 __all__ = ["attention"]
 
@@ -93,7 +94,8 @@ def attention(
     if return_weights:
         xp = backend.array_namespace(q, k, v, mask)
         weights = rules.attention_weights(xp, q, k, mask, scale=c, causal=causal)
-        return xp.matmul(drop(weights, dropout, training=training, rng=rng), v), weights
+        kept = drop(weights, dropout, training=training, rng=rng)
+        return matmul(xp, kept, v), weights
     home = backend.device_of(q)
     keep, gain = None, 1.0
     if training and dropout > 0.0:

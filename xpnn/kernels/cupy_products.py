@@ -243,13 +243,25 @@ def _linear_vjp(
 
 
 def matmul_accepts(x1: Array, x2: Array) -> bool:
-    """Whether both are of one dtype, not empty, stacked alike or only one of them stacked."""
-    if not _is_real(x1) or x1.dtype != x2.dtype or not (x1.size and x2.size):
+    """Whether both are of one dtype, not empty, and fit; their stacks may broadcast.
+
+    CuPy's own product of stacks has no bfloat16, so other dtypes whose common one that is are taken
+    as well.
+    """
+    if not (x1.size and x2.size and x1.ndim and x2.ndim):
         return False
-    if not (x1.ndim and x2.ndim) or x1.shape[-1] != x2.shape[-2 if x2.ndim > 1 else 0]:
+    if x1.dtype != x2.dtype:
+        if "bfloat16" not in (x1.dtype.name, x2.dtype.name) or _common(x1, x2).name != "bfloat16":
+            return False
+    elif not _is_real(x1):
         return False
-    first, second = x1.shape[:-2], x2.shape[:-2]
-    return first == second or 1 in (math.prod(first), math.prod(second))
+    stacks = zip(reversed(x1.shape[:-2]), reversed(x2.shape[:-2]), strict=False)
+    rows = x2.shape[-2 if x2.ndim > 1 else 0]
+    return x1.shape[-1] == rows and all(m == n or 1 in (m, n) for m, n in stacks)
+
+
+def _common(x1: Array, x2: Array) -> Any:
+    return cupy().promote_types(x1.dtype, x2.dtype)
 
 
 def matmul(xp: Any, x1: Array, x2: Array) -> Array:
@@ -264,30 +276,42 @@ def matmul_vjp(
     xp: Any, g: Array, needs: list[bool], x1: Array, x2: Array
 ) -> tuple[Array | None, ...]:
     a, b = _matrices(x1, x2)
-    g = g.astype(x1.dtype, copy=False)
+    g = g.astype(a.dtype, copy=False)
     if x2.ndim == 1:
         g = g[..., None]
     if x1.ndim == 1:
         g = g[..., None, :]
-    d1 = _summed(_stacked(g, _turned(b)), x1.shape) if needs[0] else None
-    d2 = None
+    d1 = d2 = None
+    if needs[0]:
+        d1 = _summed(_stacked(g, _turned(b)), a.shape).reshape(x1.shape)
+        d1 = d1.astype(x1.dtype, copy=False)
     if needs[1] and math.prod(b.shape[:-2]) == 1:  # one product instead of a stack and its sum
         d2 = product(_rows(a).T, _rows(g)).reshape(x2.shape)
     elif needs[1]:
-        d2 = _summed(_stacked(_turned(a), g), x2.shape)
-    return d1, d2
+        d2 = _summed(_stacked(_turned(a), g), b.shape).reshape(x2.shape)
+    return d1, None if d2 is None else d2.astype(x2.dtype, copy=False)
 
 
 def _matrices(x1: Array, x2: Array) -> tuple[Array, Array]:
+    """Return both as matrices of one dtype, or stacks of them."""
+    if x1.dtype != x2.dtype:
+        dtype = _common(x1, x2)
+        x1, x2 = x1.astype(dtype, copy=False), x2.astype(dtype, copy=False)
     return x1[None, :] if x1.ndim == 1 else x1, x2[:, None] if x2.ndim == 1 else x2
 
 
 def _stacked(a: Array, b: Array) -> Array:
-    """Return the products of matrices (*, m, k) and (*, k, n), of which one may be single."""
+    """Return the products of matrices (*, m, k) and (*, k, n), of stacks that broadcast.
+
+    One that is single is read again and again; of stacks that differ, copies are made.
+    """
     first, second = a.shape[:-2], b.shape[:-2]
     n, n2 = math.prod(first), math.prod(second)
-    lead = first if n > n2 or (n == n2 and len(first) >= len(second)) else second
+    lead = first if first == second else cupy().broadcast_shapes(first, second)
     shape = (*lead, a.shape[-2], b.shape[-1])
+    if first != second and 1 not in (n, n2):
+        n = n2 = math.prod(lead)
+        a, b = (cupy().broadcast_to(x, (*lead, *x.shape[-2:])) for x in (a, b))
     if n2 == 1 and a.flags.c_contiguous:  # the rows of all are those of one
         return product(_rows(a), b.reshape(b.shape[-2:])).reshape(shape)
     a, b = (x.reshape(*(() if k == 1 else (k,)), *x.shape[-2:]) for x, k in ((a, n), (b, n2)))
@@ -295,8 +319,11 @@ def _stacked(a: Array, b: Array) -> Array:
 
 
 def _summed(d: Array, shape: tuple[int, ...]) -> Array:
-    """Return the gradient of an array of ``shape`` that may have met a whole stack."""
+    """Return the gradient of an array of ``shape`` that was broadcast to that of ``d``."""
     size = math.prod(shape)
     if d.size != size:
-        d = column_sums(d.reshape(d.size // size, size))
+        more = d.ndim - len(shape)
+        over = [i for i in range(d.ndim) if i < more or shape[i - more] != d.shape[i]]
+        kept = [i for i in range(d.ndim) if i not in over]
+        d = column_sums(d.transpose(*over, *kept).reshape(d.size // size, size))
     return d.reshape(shape)

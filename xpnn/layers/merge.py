@@ -11,6 +11,7 @@ from xpnn.backend import array_namespace
 from xpnn.errors import ConfigError, DTypeError, ShapeError
 from xpnn.layers.base import Layer
 from xpnn.layers.checks import integers, require_floats
+from xpnn.primitives.products import matmul
 from xpnn.primitives.shape import concat, stack
 
 __all__ = [
@@ -322,7 +323,7 @@ class Dot(Layer):
         p, q = (u.shape[1:i] + u.shape[i + 1 :]), (v.shape[1:j] + v.shape[j + 1 :])
         rows = xp.reshape(xp.moveaxis(u, i, -1), (n, math.prod(p), k))
         columns = xp.reshape(xp.moveaxis(v, j, 1), (n, k, math.prod(q)))
-        y = xp.reshape(xp.matmul(rows, columns), (n, *p, *q) if p or q else (n, 1))
+        y = xp.reshape(matmul(xp, rows, columns), (n, *p, *q) if p or q else (n, 1))
         return self.activation(y)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from xpnn import backend
 from xpnn._dtypes import as_dtype
 from xpnn.primitives.base import cast, primitive, unbroadcast, wide
+from xpnn.primitives.products import matmul
 from xpnn.primitives.shape import concat
 
 __all__ = ["attention", "attention_weights"]
@@ -57,7 +58,7 @@ def attention(
         if masked is not None or not k.shape[-2]:  # a row without weights: y = 0, and P = 0 later
             total = xp.where(total == 0, xp.ones_like(total), total)
         e = e if kept is None else xp.where(kept, e, _scalar(xp, 0.0, e))
-        outputs.append(cast(xp, xp.matmul(cast(xp, e, v.dtype), vi) * (gain / total), q.dtype))
+        outputs.append(cast(xp, matmul(xp, cast(xp, e, v.dtype), vi) * (gain / total), q.dtype))
         sums.append(xp.log(total) + top)
     y, logarithm = (p[0] if len(p) == 1 else concat(xp, *p, axis=0) for p in (outputs, sums))
     return xp.reshape(y, (*lead, length, v.shape[-1])), logarithm
@@ -92,18 +93,18 @@ def _attention_vjp(
         zero = _scalar(xp, 0.0, p)
         if needs[2]:
             dropped = p if kept is None else xp.where(kept, p, zero)
-            found[2].append(xp.matmul(xp.matrix_transpose(cast(xp, dropped, v.dtype)), gi))
+            found[2].append(matmul(xp, xp.matrix_transpose(cast(xp, dropped, v.dtype)), gi))
         if not (needs[0] or needs[1] or needs[3]):
             continue
-        dp = wide(xp, xp.matmul(gi, xp.matrix_transpose(vi)))
+        dp = wide(xp, matmul(xp, gi, xp.matrix_transpose(vi)))
         ds = p * ((dp if kept is None else xp.where(kept, dp, zero)) - lost)
         if needs[3] and masked is not None:
             found[3].append(unbroadcast(xp, ds, (ds.shape[0], *masked.shape[-2:])))
         ds = cast(xp, ds, q.dtype)
         if needs[0]:
-            found[0].append(xp.matmul(ds, ki) * scale)
+            found[0].append(matmul(xp, ds, ki) * scale)
         if needs[1]:
-            found[1].append(xp.matmul(xp.matrix_transpose(ds), qi * scale))
+            found[1].append(matmul(xp, xp.matrix_transpose(ds), qi * scale))
     joined = [concat(xp, *p, axis=0) if len(p) > 1 else p[0] if p else None for p in found]
     dq, dk, dv, dmask = (
         None if d is None else xp.reshape(d, (*lead, *d.shape[-2:])) for d in joined
@@ -144,7 +145,7 @@ def _exponentials(
 def _scores(
     xp: Any, q: Array, k: Array, mask: Array | None, ahead: Array | None, scale: float
 ) -> Array:
-    s = wide(xp, xp.matmul(q * scale, xp.matrix_transpose(k)))
+    s = wide(xp, matmul(xp, q * scale, xp.matrix_transpose(k)))
     allowed = ahead
     if mask is not None:
         if as_dtype(mask.dtype).kind == "b":

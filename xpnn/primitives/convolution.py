@@ -9,6 +9,7 @@ from xpnn.errors import ShapeError
 from xpnn.primitives.base import primitive, summed
 from xpnn.primitives.columns import pad
 from xpnn.primitives.elementwise import _c
+from xpnn.primitives.products import matmul
 from xpnn.primitives.shape import concat, stack
 from xpnn.primitives.windows import LAYOUTS, Pairs, tap_keys, window_outputs
 
@@ -110,7 +111,7 @@ def conv2d(
         y = _total(_repeat(xp, t, shape[3]) * kernel[i, :] for i, t in enumerate(taps))
     else:
         kernel = _split(xp, xp.reshape(weight, (-1, shape[3])), groups)
-        y = xp.reshape(_join(xp, _columns(xp, taps, groups) @ kernel), shape)
+        y = xp.reshape(_join(xp, matmul(xp, _columns(xp, taps, groups), kernel)), shape)
     return y if bias is None else y + bias
 
 
@@ -139,7 +140,7 @@ def _conv2d_vjp(
             dw = stack(xp, *sums, axis=0)
         else:
             columns = xp.matrix_transpose(_columns(xp, taps, groups))
-            dw = _join(xp, columns @ _split(xp, _rows(xp, g), groups))
+            dw = _join(xp, matmul(xp, columns, _split(xp, _rows(xp, g), groups)))
         dw = xp.reshape(dw, weight.shape)
     if needs[2]:
         db = summed(xp, g, (0, 1, 2))
