@@ -239,9 +239,17 @@ class ndarray:
     def __deepcopy__(self, memo: Any) -> Any:
         return self.copy()
 
-    def __dlpack__(self, **options: Any) -> Any:
+    def __dlpack__(self, *, dl_device: Any = None, copy: bool | None = None, **options: Any) -> Any:
         _wait("an exchange by DLPack")
-        return self._host.__dlpack__()
+        if dl_device == (1, 0):
+            if copy is False:
+                msg = "GPU memory cannot be exported to CPU without copy."
+                raise ValueError(msg)
+            return self._host.copy().__dlpack__(max_version=(1, 0))
+        if copy:
+            msg = "copy=True only supported for copy to CPU."
+            raise BufferError(msg)
+        return self._host.__dlpack__(max_version=(1, 0))
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return (2, self.device.id)

@@ -284,6 +284,21 @@ def _asnumpy(x: Any, stream: Any = None, order: str = "C", out: Any = None, *, b
     return x.get(out=out, blocking=blocking) if isinstance(x, arrays.ndarray) else np.asarray(x)
 
 
+def _from_dlpack(x: Any, *, device: Any = None, copy: bool | None = None) -> Any:
+    kind, index = x.__dlpack_device__()
+    if device is not None:
+        msg = "from_dlpack() does not support device yet."
+        raise NotImplementedError(msg)
+    if kind == 1:
+        msg = "CPU arrays cannot be directly imported to CuPy."
+        raise TypeError(msg)
+    capsule = x.__dlpack__(stream=1, max_version=(1, 0), copy=copy)
+    # Its memory is that of the host, where NumPy reads it.
+    speaker = type("Speaker", (), {"__dlpack__": lambda self, **options: capsule,
+                                   "__dlpack_device__": lambda self: (1, 0)})()  # fmt: skip
+    return arrays.ndarray(np.from_dlpack(speaker), streams.Device(index))
+
+
 def _where(condition: Any, *values: Any) -> Any:
     if not values:
         return arrays.waiting(np.nonzero)(condition)
@@ -364,7 +379,7 @@ def _module() -> ModuleType:
     cupy.array, cupy.asarray, cupy.asanyarray = _array, _asarray, _asarray
     cupy.ascontiguousarray = lambda x, dtype=None: _array(x, dtype=dtype, copy=False, order="C")
     cupy.asnumpy = _asnumpy
-    cupy.from_dlpack = lambda x, **options: _array(x)
+    cupy.from_dlpack = _from_dlpack
     cupy.may_share_memory = np.may_share_memory
     cupy.RawModule, cupy.RawKernel = _RawModule, _RawKernel
     cupy.cuda = _cuda()

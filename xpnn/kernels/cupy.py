@@ -13,6 +13,7 @@ from xpnn.kernels.cupy_conv import (
     conv2d_relu_vjp,
     conv2d_vjp,
 )
+from xpnn.kernels.cupy_creation import from_dlpack
 from xpnn.kernels.cupy_dropout import (
     alpha_dropout,
     alpha_dropout_accepts,
@@ -128,6 +129,7 @@ __all__ = [
     "dropout_accepts",
     "elementwise_update",
     "free_memory",
+    "from_dlpack",
     "fused",
     "global_factor",
     "gradient_norm",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpnn import backend
+from xpnn import backend, kernels
 from xpnn._cuda import retell
 from xpnn._dtypes import DTYPES, as_dtype
 from xpnn.autograd.record import apply, wrap
@@ -217,8 +217,15 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> T
         raise GraphError(msg)
     raw = unwrap(x)
     target = backend.get_device() if device is None else backend.as_device(device)
+    told = device is not None
+    kernel = getattr(kernels.load(target.xp.__name__), "from_dlpack", None)
+    if kernel is not None:
+        try:
+            return wrap(kernel(raw, target, copy, told))
+        except MemoryError as error:
+            retell(error)
     options: dict[str, Any] = {} if copy is None else {"copy": copy}
-    if device is not None:
+    if told:
         options["device"] = target.native
     return wrap(target.xp.from_dlpack(raw, **options))
 
