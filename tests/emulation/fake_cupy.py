@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from emulation import arrays, cublaslt, simt, streams
+from emulation import arrays, cublaslt, simt, solvers, streams
 
 __all__ = ["install"]
 
@@ -48,8 +48,8 @@ _WAITING = frozenset(
     ("argwhere bincount compress cov delete extract flatnonzero histogram histogram2d histogramdd"
      " intersect1d nonzero percentile quantile setdiff1d setxor1d trim_zeros union1d unique"
      " unique_all unique_counts unique_inverse unique_values"
-     " linalg.cholesky linalg.cond linalg.det linalg.eigh linalg.eigvalsh linalg.inv linalg.lstsq"
-     " linalg.matrix_rank linalg.pinv linalg.qr linalg.slogdet linalg.solve linalg.svd"
+     " linalg.cond linalg.det linalg.eigh linalg.eigvalsh linalg.lstsq"
+     " linalg.matrix_rank linalg.pinv linalg.qr linalg.slogdet linalg.svd"
      " linalg.tensorinv linalg.tensorsolve").split()
 )  # fmt: skip
 
@@ -76,6 +76,8 @@ def _joining(function: Any) -> Any:
 def _function(name: str, value: Any) -> Any:
     if name == "matmul":
         return arrays.lifted(arrays.multiplied)
+    if name in solvers.SOLVERS:
+        return solvers.SOLVERS[name]
     if name in _WAITING:
         return arrays.waiting(value)
     if name in ("concat", "concatenate", "stack"):
@@ -394,6 +396,7 @@ def _module() -> ModuleType:
 
 def _cupyx() -> ModuleType:
     module = ModuleType("cupyx")
+    module.errstate = solvers.errstate
     for name in ("empty", "zeros"):
         setattr(module, f"{name}_pinned", getattr(np, name))
     for name in ("empty", "zeros"):

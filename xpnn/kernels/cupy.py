@@ -92,6 +92,7 @@ from xpnn.kernels.cupy_rows import (
     softmax_vjp,
 )
 from xpnn.kernels.cupy_scaling import adapt_scale, any_overflow
+from xpnn.kernels.cupy_solvers import cholesky, inv, matrix_power, solve
 from xpnn.kernels.cupy_tensordot import tensordot, tensordot_accepts, tensordot_vjp
 from xpnn.kernels.cupy_upload import Upload
 from xpnn.kernels.cupy_vecdot import vecdot, vecdot_accepts
@@ -117,6 +118,7 @@ __all__ = [
     "batch_norm_inference_accepts",
     "batch_norm_inference_vjp",
     "batch_norm_vjp",
+    "cholesky",
     "concat",
     "concat_accepts",
     "conv2d",
@@ -139,6 +141,7 @@ __all__ = [
     "gru_scan_reset_before_accepts",
     "gru_scan_reset_before_vjp",
     "gru_scan_vjp",
+    "inv",
     "linear",
     "linear_accepts",
     "linear_relu",
@@ -157,6 +160,7 @@ __all__ = [
     "matmul",
     "matmul_accepts",
     "matmul_vjp",
+    "matrix_power",
     "max_pool2d",
     "max_pool2d_accepts",
     "max_pool2d_vjp",
@@ -178,6 +182,7 @@ __all__ = [
     "softmax_cross_entropy_accepts",
     "softmax_cross_entropy_vjp",
     "softmax_vjp",
+    "solve",
     "stack",
     "stack_accepts",
     "take",

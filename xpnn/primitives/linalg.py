@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from xpnn import backend
 from xpnn._dtypes import as_dtype
 from xpnn.primitives import indexing, products
-from xpnn.primitives.base import Primitive, cast, primitive, unbroadcast
+from xpnn.primitives.base import Primitive, cast, primitive
 from xpnn.primitives.decompositions import (  # noqa: F401
     cholesky,
     eig,
@@ -20,6 +20,7 @@ from xpnn.primitives.decompositions import (  # noqa: F401
     svdvals,
 )
 from xpnn.primitives.elementwise import _c
+from xpnn.primitives.inverses import _inv_vjp, inv, solve  # noqa: F401
 from xpnn.primitives.products import _h
 from xpnn.primitives.reductions import _extremum_vjp, _spread
 
@@ -35,43 +36,7 @@ class SlogdetResult(NamedTuple):
     logabsdet: Array
 
 
-# ---------------------------------------------------------------------- inverses and solutions
-
-
-@primitive()
-def inv(xp: Any, x: Array, /) -> Array:
-    """Inverse of square matrices."""
-    return xp.linalg.inv(x)
-
-
-def _inv_vjp(xp: Any, g: Array, y: Array) -> Array:
-    adjoint = _h(xp, y)  # gA = -A^-H g A^-H
-    return -(adjoint @ g @ adjoint)
-
-
-inv.d(_inv_vjp)
-
-
-@primitive()
-def solve(xp: Any, x1: Array, x2: Array, /) -> Array:
-    """Solution of ``x1 @ y = x2``; ``x2`` is one vector, or matrices if it has more axes."""
-    return xp.linalg.solve(x1, x2)
-
-
-@solve.vjp
-def _solve_vjp(
-    xp: Any, g: Array, needs: list[bool], y: Array, x1: Array, x2_shape: Shape, x2_dtype: Any
-) -> tuple[Array | None, Array | None]:
-    # gB = A^-H g, gA = -gB Y^H
-    vector = len(x2_shape) == 1
-    if vector:
-        g, y = g[..., None], y[..., None]
-    g1, g2 = None, xp.linalg.solve(_h(xp, x1), g)
-    if needs[0]:
-        g1 = cast(xp, -unbroadcast(xp, g2 @ _h(xp, y), x1.shape), x1.dtype)
-    if needs[1]:
-        g2 = cast(xp, unbroadcast(xp, g2[..., 0] if vector else g2, x2_shape), x2_dtype)
-    return g1, g2
+# -------------------------------------------------------------------------- inverses and powers
 
 
 @primitive()
@@ -103,7 +68,7 @@ def _matrix_power_vjp(xp: Any, g: Array, x: Array, n: int) -> Array:
         return xp.zeros_like(x)
     if n > 0:
         return _positive_power_vjp(xp, g, x, n)
-    inverse = xp.linalg.inv(x)
+    inverse = inv(xp, x)
     return _inv_vjp(xp, _positive_power_vjp(xp, g, inverse, -n), inverse)
 
 
@@ -132,7 +97,7 @@ def det(xp: Any, x: Array, /) -> Array:
 
 
 det.d(  # gA = g conj(det A) A^-H
-    lambda xp, g, y, x: (g * _c(xp, y))[..., None, None] * _h(xp, xp.linalg.inv(x))
+    lambda xp, g, y, x: (g * _c(xp, y))[..., None, None] * _h(xp, inv(xp, x))
 )
 
 
@@ -151,7 +116,7 @@ def _slogdet_vjp(xp: Any, g: tuple[Array | None, ...], y: tuple[Array, Array], x
         total = turn if total is None else total + turn
     if total is None:
         return xp.zeros_like(x)
-    return total[..., None, None] * _h(xp, xp.linalg.inv(x))
+    return total[..., None, None] * _h(xp, inv(xp, x))
 
 
 slogdet.d(_slogdet_vjp)
