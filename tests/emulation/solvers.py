@@ -51,6 +51,9 @@ def inv(a: Any) -> Any:
 
 
 def solve(a: Any, b: Any) -> Any:
+    if b.ndim > 1 and _square(a) and a.shape[:-1] != b.shape[:-1]:  # stacks do not broadcast
+        msg = "a must have (..., M, M) shape and b must have (..., M, K) for multidimensional b"
+        raise ValueError(msg)
     try:
         return np.linalg.solve(a, b)
     except np.linalg.LinAlgError:

@@ -65,3 +65,14 @@ def test_numbers_and_gradients_are_those_of_the_standard_version() -> None:
             same(linalg.matrix_power, (a,), g, n=n)
     same(linalg.solve, (regular(2), np.ones(3)), np.ones((2, 3)))
     assert values(ops.linalg.solve(on_cuda(regular()), on_cuda(np.ones(3)))).shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [((2,), ()), ((), (2,)), ((2, 1), (3,)), ((3,), (2, 1)), ((1,), (2, 3)), ((2, 3), (3,))],
+)
+def test_stacks_of_equations_broadcast(first: Any, second: Any) -> None:
+    lead = np.broadcast_shapes(first, second)
+    rng = np.random.default_rng(2)
+    x2, g = rng.standard_normal((*second, 3, 2)), rng.standard_normal((*lead, 3, 2))
+    same(linalg.solve, (regular(*first), x2), g)

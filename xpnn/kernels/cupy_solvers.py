@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from xpnn import replay
+from xpnn.kernels.cupy_launch import cupy
 
 __all__ = ["cholesky", "inv", "matrix_power", "solve"]
 
@@ -30,6 +31,10 @@ def inv(xp: Any, x: Array) -> Array:
 
 
 def solve(xp: Any, x1: Array, x2: Array) -> Array:
+    first, second = x1.shape[:-2], x2.shape[:-2]
+    if first != second and min(x1.ndim, x2.ndim) > 1:  # CuPy takes stacks that are alike
+        lead = cupy().broadcast_shapes(first, second)
+        x1, x2 = (cupy().broadcast_to(x, (*lead, *x.shape[-2:])) for x in (x1, x2))
     with _checked():
         return xp.linalg.solve(x1, x2)
 
