@@ -240,6 +240,8 @@ def _creator(name: str) -> Any:
     f = getattr(np, name)
 
     def create(*args: Any, **kwargs: Any) -> Any:
+        if name == "linspace":
+            float(args[1] - args[0])  # as CuPy does
         made = f(*args, **kwargs)
         if name == "empty":
             made = arrays.aligned(made.shape, made.dtype)

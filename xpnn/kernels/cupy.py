@@ -13,7 +13,7 @@ from xpnn.kernels.cupy_conv import (
     conv2d_relu_vjp,
     conv2d_vjp,
 )
-from xpnn.kernels.cupy_creation import from_dlpack
+from xpnn.kernels.cupy_creation import from_dlpack, linspace
 from xpnn.kernels.cupy_dropout import (
     alpha_dropout,
     alpha_dropout_accepts,
@@ -148,6 +148,7 @@ __all__ = [
     "linear_relu_accepts",
     "linear_relu_vjp",
     "linear_vjp",
+    "linspace",
     "log_softmax",
     "log_softmax_accepts",
     "log_softmax_vjp",

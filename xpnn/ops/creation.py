@@ -56,12 +56,16 @@ def _new(name: str, *args: Any, dtype: Any, device: Any, **params: Any) -> Tenso
     dtype = default_int(target) if dtype is None else dtype
     try:
         with target.library.scope(target.native):
-            made = getattr(xp, name)(
-                *args, dtype=native_dtype(xp, dtype), device=target.native, **params
-            )
+            make = getattr(xp, name) if name != "linspace" else _kernel(xp, name) or xp.linspace
+            made = make(*args, dtype=native_dtype(xp, dtype), device=target.native, **params)
     except MemoryError as error:
         retell(error)
     return wrap(made)
+
+
+def _kernel(xp: Any, name: str) -> Any:
+    """Return what stands in for a function of a library that does less than the standard says."""
+    return getattr(kernels.load(xp.__name__), name, None)
 
 
 def _like(name: str, x: Any, *args: Any, dtype: Any, device: Any) -> Any:
@@ -218,7 +222,7 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> T
     raw = unwrap(x)
     target = backend.get_device() if device is None else backend.as_device(device)
     told = device is not None
-    kernel = getattr(kernels.load(target.xp.__name__), "from_dlpack", None)
+    kernel = _kernel(target.xp, "from_dlpack")
     if kernel is not None:
         try:
             return wrap(kernel(raw, target, copy, told))
