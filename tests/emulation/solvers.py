@@ -77,7 +77,7 @@ SOLVERS = {f"linalg.{f.__name__}": arrays.waiting(f) for f in (inv, solve, chole
 def matrix_power(M: Any, n: int) -> Any:
     if n < 0:
         M, n = SOLVERS["linalg.inv"](M), -n
-    return arrays.lifted(np.linalg.matrix_power)(M, n)
+    return M if n == 1 else arrays.lifted(np.linalg.matrix_power)(M, n)
 
 
 SOLVERS["linalg.matrix_power"] = matrix_power

@@ -76,3 +76,12 @@ def test_stacks_of_equations_broadcast(first: Any, second: Any) -> None:
     rng = np.random.default_rng(2)
     x2, g = rng.standard_normal((*second, 3, 2)), rng.standard_normal((*lead, 3, 2))
     same(linalg.solve, (regular(*first), x2), g)
+
+
+@pytest.mark.parametrize("public", [False, True])
+def test_the_first_power_is_a_copy(public: bool) -> None:
+    xp, a = as_device(usable("cuda")).xp, regular()
+    x = on_cuda(a)
+    y = ops.linalg.matrix_power(x, 1) if public else linalg.matrix_power(xp, x, n=1)
+    x += 1
+    np.testing.assert_array_equal(values(y), a)
