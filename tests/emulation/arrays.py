@@ -158,17 +158,15 @@ class ndarray:
 
     def __getitem__(self, key: Any) -> Any:
         keys = key if isinstance(key, tuple) else (key,)
+        _look_at(keys)
         fancy = any(isinstance(k, (ndarray, list)) for k in keys)
-        if any(isinstance(k, ndarray) and k.dtype == bool for k in keys):
-            _wait("a boolean index")
-        if any(isinstance(k, list) for k in keys):  # an array of the host before it is one here
-            refuse_transfer("H2D")
         if fancy:  # out of range wraps around; no error, as nobody looks
             return _call(_take, self, key)
         _refuse_host(keys)
         return self._view(self._host[keys if any(k is Ellipsis for k in keys) else (*keys, ...)])
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        _look_at(key if isinstance(key, tuple) else (key,))
         _call(_put, self, key, value)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
@@ -263,6 +261,14 @@ class ndarray:
 
 
 ndarray.__module__ = "cupy"
+
+
+def _look_at(keys: tuple[Any, ...]) -> None:
+    """Wait where CuPy does: it counts the elements of a mask, to read them and to write them."""
+    if any(isinstance(k, ndarray) and k.dtype == bool for k in keys):
+        _wait("a boolean index")
+    if any(isinstance(k, list) for k in keys):  # an array of the host before it is one here
+        refuse_transfer("H2D")
 
 
 def _refuse_host(values: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from xpnn._cuda import free_memory, memory_stats
 from xpnn.kernels.cupy_attention import attention, attention_accepts, attention_vjp
 from xpnn.kernels.cupy_capture import Graph, Room, address
+from xpnn.kernels.cupy_clip import clip, complex_sign, sign
 from xpnn.kernels.cupy_conv import (
     conv2d,
     conv2d_accepts,
@@ -119,6 +120,8 @@ __all__ = [
     "batch_norm_inference_vjp",
     "batch_norm_vjp",
     "cholesky",
+    "clip",
+    "complex_sign",
     "concat",
     "concat_accepts",
     "conv2d",
@@ -177,6 +180,7 @@ __all__ = [
     "scatter_add_accepts",
     "scatter_add_vjp",
     "sigmoid_in_place",
+    "sign",
     "softmax",
     "softmax_accepts",
     "softmax_cross_entropy",
