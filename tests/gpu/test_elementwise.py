@@ -59,6 +59,38 @@ def test_activation(name: str, dtype: str) -> None:
         same(get(name), (x,), g, **STATIC.get(name, {}))
 
 
+def chosen(name: str, device: str, dtype: str) -> Any:
+    """Return an activation as a function of one array."""
+    if name == "prelu":
+        slopes = np.float32([0.25, 0.5, -0.5, 0.0])
+        return lambda x: F.prelu(x, xpnn.asarray(slopes, device=device, dtype=dtype))
+    if name in BY_ROWS:
+        return getattr(F, name)
+    return lambda x: apply(get(name), (x,), STATIC.get(name, {}))
+
+
+@pytest.mark.skipif("bfloat16" not in DTYPES, reason="needs ml_dtypes")
+@pytest.mark.parametrize(("name", "shape"), [
+    *((name, (3, 4)) for name in sorted({*NAMES, *BY_ROWS})), *((name, (0, 4)) for name in NAMES),
+])  # fmt: skip
+def test_an_activation_of_bfloat16_is_of_bfloat16(name: str, shape: tuple[int, ...]) -> None:
+    """Alone and where a residual block ends, forward and back; CuPy widens it beside a number."""
+    usable("cuda")
+    x, y = (draw(np.random.default_rng(i), *shape, dtype="bfloat16") for i in range(2))
+    f = chosen(name, "cuda:0", "bfloat16")
+    wide = chosen(name, "cpu", "float32")
+    for added in (False, True):
+        t, u = (xpnn.Tensor(on_cuda(a), requires_grad=True) for a in (x, y))
+        a, b = (xpnn.Tensor(a.astype("float32"), requires_grad=True) for a in (x, y))
+        found, expected = f(t + u if added else t), wide(a + b if added else a)
+        xpnn.ops.sum(found).backward()
+        xpnn.ops.sum(expected).backward()
+        for ours, theirs in ((found, expected), (t.grad, a.grad)):
+            assert ours.dtype.name == "bfloat16"
+            numbers = xpnn.to_numpy(ours).astype("float32")
+            np.testing.assert_allclose(numbers, xpnn.to_numpy(theirs), rtol=3e-2, atol=3e-2)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -2,7 +2,8 @@
 
 The function is run on symbols once, for a dtype and its static parameters, and becomes CUDA
 (:mod:`xpnn.kernels.cupy_codegen`). What cannot be followed so is not element-wise, and runs as it
-is written; so does what is one operation, for which CuPy has a kernel of its own.
+is written; so does what is one operation, for which CuPy has a kernel of its own. Beside a Python
+number that kernel widens bfloat16, and only there one operation becomes a kernel too.
 """
 
 from __future__ import annotations
@@ -124,6 +125,8 @@ class _Plan:
     def __call__(self, arrays: tuple[Array, ...]) -> Array:
         arrays = tuple(map(contiguous, arrays))
         y = cupy().empty(arrays[0].shape, arrays[0].dtype)
+        if not y.size:  # a grid of no blocks is an error
+            return y
         n, together = y.size, packs(y, *arrays)
         sizes = [arrays[i].size for i in self._repeated]
         args = (*arrays, y, n, together, *sizes, *self._constants)
@@ -140,7 +143,7 @@ def fused(name: str, f: Callable[..., Array]) -> Callable[..., Array]:
 
     def function(xp: Any, *arrays: Any, **static: Any) -> Array:
         first = arrays[0]
-        if type(first) is not cupy().ndarray or not first.size:
+        if type(first) is not cupy().ndarray:
             return f(xp, *arrays, **static)
         shape, dtype, others = first.shape, first.dtype, []
         for x in arrays[1:]:
@@ -184,7 +187,8 @@ def _plan(
         return None
     try:
         program, constants = trace_function(f, arrays, static, dtype, np.dtype(wide(dtype.name)))
-        if len(program.code) < 2:
+        widens = dtype.name == "bfloat16" and constants
+        if len(program.code) < 2 and not widens:
             return None
         return _Plan(name, program, constants, dtype.name, repeated)
     except Refused:
