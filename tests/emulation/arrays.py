@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from emulation.bfloat16 import as_cupy_does
 from emulation.streams import current_device, current_stream, register
 
 __all__ = [
@@ -395,7 +396,7 @@ def _put(x: Any, keys: Any, value: Any) -> None:
 
 
 def _method(name: str) -> Callable[..., Any]:
-    f = getattr(np.ndarray, name)
+    f = as_cupy_does(name, getattr(np.ndarray, name))
 
     @functools.wraps(f)
     def method(self: ndarray, *args: Any, **kwargs: Any) -> Any:
@@ -423,7 +424,8 @@ def multiplied(a: Any, b: Any, **options: Any) -> Any:
 
 
 def _operator(name: str) -> Callable[..., Any]:
-    f = multiplied if name == "__matmul__" else getattr(np.ndarray, name)
+    plain = multiplied if name == "__matmul__" else getattr(np.ndarray, name)
+    f = as_cupy_does(name, plain)
 
     def method(self: ndarray, *others: Any) -> Any:
         for x in others:

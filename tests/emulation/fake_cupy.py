@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from emulation import arrays, cublaslt, simt, solvers, streams
+from emulation.bfloat16 import as_cupy_does
 
 __all__ = ["install"]
 
@@ -78,6 +79,7 @@ def _function(name: str, value: Any) -> Any:
         return arrays.lifted(arrays.multiplied)
     if name in solvers.SOLVERS:
         return solvers.SOLVERS[name]
+    value = as_cupy_does(name, value)
     if name in _WAITING:
         return arrays.waiting(value)
     if name in ("concat", "concatenate", "stack"):
@@ -306,7 +308,7 @@ def _from_dlpack(x: Any, *, device: Any = None, copy: bool | None = None) -> Any
 def _where(condition: Any, *values: Any) -> Any:
     if not values:
         return arrays.waiting(np.nonzero)(condition)
-    return arrays.lifted(np.where)(condition, *values)
+    return arrays.lifted(as_cupy_does("where", np.where))(condition, *values)
 
 
 def _runtime() -> ModuleType:

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from xpnn._cuda import free_memory, memory_stats
 from xpnn.kernels.cupy_attention import attention, attention_accepts, attention_vjp
+from xpnn.kernels.cupy_bfloat16 import (
+    IN_FLOAT32,
+    in_float32,
+    in_float32_accepts,
+    pow,
+    pow_accepts,
+    where,
+    where_accepts,
+)
 from xpnn.kernels.cupy_capture import Graph, Room, address
 from xpnn.kernels.cupy_clip import clip, complex_sign, sign
 from xpnn.kernels.cupy_conv import (
@@ -99,6 +108,7 @@ from xpnn.kernels.cupy_upload import Upload
 from xpnn.kernels.cupy_vecdot import vecdot, vecdot_accepts
 
 __all__ = [
+    "IN_FLOAT32",
     "Graph",
     "Room",
     "Upload",
@@ -144,6 +154,8 @@ __all__ = [
     "gru_scan_reset_before_accepts",
     "gru_scan_reset_before_vjp",
     "gru_scan_vjp",
+    "in_float32",
+    "in_float32_accepts",
     "inv",
     "linear",
     "linear_accepts",
@@ -172,6 +184,8 @@ __all__ = [
     "normalize",
     "normalize_accepts",
     "normalize_vjp",
+    "pow",
+    "pow_accepts",
     "relu_in_place",
     "rnn_scan",
     "rnn_scan_accepts",
@@ -199,4 +213,6 @@ __all__ = [
     "tensordot_vjp",
     "vecdot",
     "vecdot_accepts",
+    "where",
+    "where_accepts",
 ]

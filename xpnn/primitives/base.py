@@ -187,6 +187,8 @@ class Primitive(Implementation):
         # send a call back to the standard version, for example for a dtype it was not written for.
         forward = getattr(module, self.name, None)
         if forward is None:
+            if self.name in getattr(module, "IN_FLOAT32", ()):
+                return self._in_float32(module)
             one = len(self.arrays) == 1
             if one and self.elementwise and hasattr(module, "in_parts"):
                 return self._in_parts(module, module.in_parts)
@@ -198,8 +200,16 @@ class Primitive(Implementation):
         vjp = getattr(module, self.name + "_vjp", None)
         if vjp is None:  # a rule that calls primitives, which have kernels
             overlay.rules, overlay.joint = self.rules, self.joint
+            if hasattr(module, "in_float32"):
+                overlay.rules = self._rules_of(lambda name, rule: module.in_float32(rule))
         else:
             overlay.joint = Rule(vjp, self.arrays, self.variadic)
+        return overlay
+
+    def _in_float32(self, module: Any) -> Implementation:
+        overlay = Implementation(module.in_float32(self.forward))
+        overlay.accepts = module.in_float32_accepts
+        overlay.rules = self._rules_of(lambda name, rule: module.in_float32(rule))
         return overlay
 
     def _in_parts(self, module: Any, divide: Callable[..., Any]) -> Implementation:
@@ -214,17 +224,20 @@ class Primitive(Implementation):
         return overlay
 
     def _fused(self, fuse: Callable[..., Any]) -> Implementation:
-        # A rule is given Tensors too, in a recorded backward pass: `fuse` sees to what it takes.
         overlay = Implementation(fuse(self.name, self.forward))
-        rules = []
-        for i, (name, rule) in enumerate(zip(self.arrays, self.rules, strict=True)):
-            if rule is not None:
-                function = rule.function
-                rule = Rule(function, self.arrays, self.variadic, i)
-                rule.function = fuse(f"{self.name}_vjp_{name}", function)
-            rules.append(rule)
-        overlay.rules = tuple(rules)
+        overlay.rules = self._rules_of(fuse)
         return overlay
+
+    def _rules_of(self, change: Callable[..., Any]) -> tuple[Rule | None, ...]:
+        # A rule is given Tensors too, in a recorded backward pass: `change` sees to what it takes.
+        rules = []
+        for i, rule in enumerate(self.rules):
+            if rule is not None:
+                function, name = rule.function, f"{self.name}_vjp_{self.arrays[i]}"
+                rule = Rule(function, self.arrays, self.variadic, i)
+                rule.function = change(name, function)
+            rules.append(rule)
+        return tuple(rules)
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}{self.signature}>"
