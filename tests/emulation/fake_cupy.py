@@ -249,7 +249,7 @@ def _creator(name: str) -> Any:
             made = arrays.aligned(made.shape, made.dtype)
         _allocate(made.shape, made.dtype)
         x = arrays.ndarray(made)
-        if name == "empty" and made.dtype.kind == "f":
+        if name == "empty" and (made.dtype.kind == "f" or made.dtype.name == "bfloat16"):
             made.fill(np.nan)  # who reads it before it is written will see it
         if (capture := streams.current_stream().captures) is not None and name != "empty":
             capture.note(lambda: made.__setitem__(..., f(*args, **kwargs)))

@@ -117,7 +117,7 @@ class Capture:
         for key, (x, _) in _contents().items():
             if key in self._before and self._before[key][0] is x:
                 x[...] = self._before[key][1]
-            elif x.dtype.kind == "f":
+            elif x.dtype.kind == "f" or x.dtype.name == "bfloat16":
                 x.fill(np.nan)
 
     def note(self, again: Callable[[], None]) -> None:
