@@ -7,7 +7,7 @@ else numbers come of a matrix that has no inverse, or no factor.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,34 +41,30 @@ def _square(a: Any) -> bool:
     return a.ndim >= 2 and a.shape[-1] == a.shape[-2]
 
 
-def inv(a: Any) -> Any:
+def _tried(function: Callable[..., Any], instead: Callable[[], Any], *args: Any) -> Any:
+    """Compute it, or what comes ``instead`` where it fails and nobody looks."""
     try:
-        return np.linalg.inv(a)
+        return function(*args)
     except np.linalg.LinAlgError:
-        if _config.linalg == "raise" or not _square(a):
+        if _config.linalg == "raise" or not _square(args[0]):
             raise
-        return np.full_like(a, np.nan)
+        return instead()
+
+
+def inv(a: Any) -> Any:
+    return _tried(np.linalg.inv, lambda: np.full_like(a, np.nan), a)
 
 
 def solve(a: Any, b: Any) -> Any:
     if b.ndim > 1 and _square(a) and a.shape[:-1] != b.shape[:-1]:  # stacks do not broadcast
         msg = "a must have (..., M, M) shape and b must have (..., M, K) for multidimensional b"
         raise ValueError(msg)
-    try:
-        return np.linalg.solve(a, b)
-    except np.linalg.LinAlgError:
-        if _config.linalg == "raise" or not _square(a):
-            raise
-        return np.full_like(np.broadcast_to(b, a.shape[:-1]) if b.ndim == 1 else b, np.nan)
+    like = np.broadcast_to(b, a.shape[:-1]) if b.ndim == 1 else b
+    return _tried(np.linalg.solve, lambda: np.full_like(like, np.nan), a, b)
 
 
 def cholesky(a: Any) -> Any:
-    try:
-        return np.linalg.cholesky(a)
-    except np.linalg.LinAlgError:
-        if _config.linalg == "raise" or not _square(a):
-            raise
-        return np.tril(a)
+    return _tried(np.linalg.cholesky, lambda: np.tril(a), a)
 
 
 SOLVERS = {f"linalg.{f.__name__}": arrays.waiting(f) for f in (inv, solve, cholesky)}
