@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 from xpnn._dtypes import as_dtype
 from xpnn.errors import GraphError
+from xpnn.primitives import inverses
 from xpnn.primitives.base import Primitive, cast, primitive
 from xpnn.primitives.elementwise import _c
-from xpnn.primitives.inverses import solve
 from xpnn.primitives.products import _h
 
 Array = Any
@@ -90,8 +90,8 @@ def _cholesky_vjp(xp: Any, g: Array, y: Array, upper: bool) -> Array:
         y, g = _h(xp, y), _h(xp, g)
     adjoint = _h(xp, y)
     inner = _copyltu(xp, adjoint @ g) / 2
-    left = solve(xp, adjoint, inner)
-    return _h(xp, solve(xp, adjoint, _h(xp, left)))
+    left = inverses.solve(xp, adjoint, inner)
+    return _h(xp, inverses.solve(xp, adjoint, _h(xp, left)))
 
 
 cholesky.d(_cholesky_vjp)
@@ -157,7 +157,7 @@ def _eig_vjp(xp: Any, g: Grads, y: tuple[Array, Array], x_dtype: Any) -> Array:
     if gw is not None:
         scaled = gw[..., :, None] * adjoint
         out = scaled if out is None else out + scaled
-    return cast(xp, solve(xp, adjoint, out), x_dtype)
+    return cast(xp, inverses.solve(xp, adjoint, out), x_dtype)
 
 
 def _eigvals_vjp(xp: Any, g: Array, y: Array, x: Array) -> Array:
@@ -216,7 +216,7 @@ def _qr_tall_vjp(xp: Any, q: Array, r: Array, gq: Array | None, gr: Array | None
     out = q @ _copyltu(xp, inner)
     if gq is not None:
         out = out + gq
-    return _h(xp, solve(xp, r, _h(xp, out)))
+    return _h(xp, inverses.solve(xp, r, _h(xp, out)))
 
 
 qr.d(_qr_vjp)
@@ -293,7 +293,5 @@ def _svdvals_vjp(xp: Any, g: Array, x: Array) -> Array:
 svdvals.d(_svdvals_vjp)
 
 
-__all__ = [
-    name for name, value in globals().items() if isinstance(value, Primitive) and value is not solve
-]
+__all__ = [name for name, value in globals().items() if isinstance(value, Primitive)]
 __all__ += ["EigResult", "EighResult", "QRResult", "SVDResult"]
