@@ -73,33 +73,72 @@ def elementwise_update(
             for p, g, state, own in zip(params, grads, states, reuse, strict=True)
         ]
     names = [name for name in states[0] if name not in numbers] if numbers else list(states[0])
-    pack = workspace.get(id(states[0]))
-    if pack is not None and pack.fits(names, params, states):
-        return _packed(rule, xp, pack, params, grads, states, numbers)
     small = [i for i, p in enumerate(params) if p.size <= _SMALL]
-    new = list(params)
+    if len(small) == len(params) and sum([p.size for p in params]) <= _BLOCK // 4:
+        return _packed(rule, xp, params, grads, states, names, numbers, workspace)
+    work = _Work(rule, xp, names, numbers, params[0].dtype)
+    new: list[Array] = list(params)
+    tasks: list[Any] = []
+    views: list[Array] = []
     if small:
         ps, gs, few = ([xs[i] for i in small] for xs in (params, grads, states))
-        pack = workspace.get(id(few[0]))
-        if pack is None or not pack.fits(names, ps, few):
-            pack = workspace[id(few[0])] = _Pack(names, ps, few)
-        for i, p in zip(small, _packed(rule, xp, pack, ps, gs, few, numbers), strict=True):
-            new[i] = p
-    work: Any = None
-    tasks: list[Any] = []
+        pack = _filled(names, ps, gs, few, workspace)
+        views = pack.params
+        tasks.append(_Flat(work, pack.arrays))
     for i, p in enumerate(params):
         if p.size > _SMALL:
-            new[i], arrays, source = _flat(names, p, grads[i], states[i], reuse[i])
-            if work is None:
-                work = _Work(rule, xp, names, numbers, p.dtype)
-            states[i].update(work.numbers)
-            rows = written_rows(grads[i]) if source is None else None
-            if rows is None or not work.rests:
-                tasks.append(_Flat(work, arrays, source))
-            else:
-                tasks.append(_Rows(work, arrays, rows, p.shape[0]))
+            new[i], task = _task(work, p, grads[i], states[i], reuse[i])
+            tasks.append(task)
     _run(tasks)
+    for state in states:
+        state.update(work.numbers)
+    for i, view in zip(small, views, strict=True):
+        new[i] = view.copy()
     return new
+
+
+def _packed(
+    rule: Rule,
+    xp: Any,
+    params: Arrays,
+    grads: Arrays,
+    states: list[State],
+    names: list[str],
+    numbers: State,
+    workspace: dict[Any, Any],
+) -> list[Array]:
+    """Make the step for few small arrays, for which a rule need not become a program."""
+    pack = _filled(names, params, grads, states, workspace)
+    p, new = rule(xp, pack.param, pack.grad, {**pack.state, **numbers})
+    _write(pack.outputs, pack.ids, [p, *(new[name] for name in names)])
+    if numbers:
+        numbers = {name: np.asarray(new[name]) for name in numbers}
+        for state in states:
+            state.update(numbers)
+    return [view.copy() for view in pack.params]
+
+
+def _filled(
+    names: list[str], params: Arrays, grads: Arrays, states: list[State], workspace: Any
+) -> _Pack:
+    """Return the pack of parameters and gradients, the one of the last step if it still fits."""
+    pack: _Pack | None = workspace.get(id(states[0]))
+    if pack is None or not pack.fits(names, params, states):
+        pack = workspace[id(states[0])] = _Pack(names, params, states)
+    for view, p in zip(pack.params, params, strict=True):
+        view[...] = p
+    for view, g in zip(pack.grads, grads, strict=True):
+        view[...] = g
+    return pack
+
+
+def _task(work: _Work, p: Array, g: Array, state: State, reuse: bool) -> tuple[Array, Any]:
+    """Return the new parameter, and the task that writes it."""
+    p, arrays, source = _flat(work.names, p, g, state, reuse)
+    rows = written_rows(g) if source is None else None
+    if rows is None or not work.rests:
+        return p, _Flat(work, arrays, source)
+    return p, _Rows(work, arrays, rows, p.shape[0])
 
 
 def _flat(
@@ -129,7 +168,7 @@ def _run(tasks: list[Any]) -> None:
 def _cut(length: int, elements: int, block: int, threads: int) -> Any:
     """Return the edges of the parts of a length: blocks, as many for each thread."""
     threads = max(1, min(threads, elements // (_BLOCK // 4)))
-    parts = min(threads * -(-elements // (threads * block)), length)
+    parts = max(min(threads * -(-elements // (threads * block)), length), 1)
     return pairwise([length * j // parts for j in range(parts + 1)])
 
 
@@ -318,31 +357,3 @@ class _Pack:
             return self.shapes == [p.shape for p in params]
         now = [state.get(names[0]) for state in states]
         return len(now) == len(self.views) and all(map(operator.is_, now, self.views))
-
-
-def _packed(
-    rule: Rule,
-    xp: Any,
-    pack: _Pack,
-    params: Arrays,
-    grads: Arrays,
-    states: list[State],
-    numbers: State,
-) -> list[Array]:
-    """Make the step for all small arrays at once."""
-    for view, p in zip(pack.params, params, strict=True):
-        view[...] = p
-    for view, g in zip(pack.grads, grads, strict=True):
-        view[...] = g
-    if pack.grad.size > _BLOCK // 4:
-        work = _Work(rule, xp, list(pack.state), numbers, pack.grad.dtype)
-        _run([_Flat(work, pack.arrays)])
-        numbers = work.numbers
-    else:
-        p, new = rule(xp, pack.param, pack.grad, {**pack.state, **numbers})
-        _write(pack.outputs, pack.ids, [p, *(new[name] for name in pack.state)])
-        numbers = {name: np.asarray(new[name]) for name in numbers}
-    if numbers:
-        for state in states:
-            state.update(numbers)
-    return [view.copy() for view in pack.params]
