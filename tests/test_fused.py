@@ -9,6 +9,7 @@ import xpnn
 from xpnn import functional as F
 from xpnn import layers
 from xpnn.autograd import check_grad
+from xpnn.kernels import fast
 from xpnn.primitives import activations as act
 from xpnn.primitives import convolution, elementwise, neural
 from xpnn.primitives.fused import followed
@@ -39,10 +40,33 @@ def run(f, args, seed=2):
 @pytest.mark.parametrize("rows", [1, 7, 600, 40000])
 def test_a_map_and_its_activation_are_what_they_are_apart(activation, dtype, rows):
     args = arrays(dtype=dtype, rows=rows)
-    together = run(lambda *xs: F.linear(*xs, activation=activation), args)
-    apart = run(lambda *xs: activation(F.linear(*xs)), args)
+    with fast.use(False):
+        together = run(lambda *xs: F.linear(*xs, activation=activation), args)
+        apart = run(lambda *xs: activation(F.linear(*xs)), args)
     for a, b in zip(together, apart, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.skipif(not fast.is_on(), reason="numba is not installed, or XPNN_FAST=0")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(70000, 1), (400, 301), (3, 41, 1700)])
+@pytest.mark.parametrize("odd", [False, True])
+def test_compiled_sweeps_around_a_product(dtype, shape, odd):
+    rng = np.random.default_rng(4)
+    x, weight = rng.normal(size=(*shape[:-1], 5)), rng.normal(size=(5, shape[-1]))
+    args = [a.astype(dtype) for a in (x, weight, rng.normal(size=shape[-1]))]
+    if odd:
+        args[0][(0,) * len(shape)], args[2][-1:] = np.nan, np.inf
+    together, apart = [], []
+    for on, found in ((True, together), (False, apart)):
+        with fast.use(on):
+            found += run(lambda *xs: F.linear(*xs, activation=F.relu), args)
+    for a, b in zip(together[:3], apart[:3], strict=True):
+        np.testing.assert_array_equal(a, b)
+    g = np.random.default_rng(2).normal(size=shape).astype(dtype).astype(float)
+    kept = np.where(together[0] > 0, g, 0).reshape(-1, shape[-1])
+    bound = 4 * np.finfo(dtype).eps * np.abs(kept).sum(axis=0)
+    assert np.all(np.abs(together[3] - kept.sum(axis=0)) <= bound)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

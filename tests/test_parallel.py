@@ -20,7 +20,7 @@ import xpnn
 from xpnn import layers, optim, parallel
 from xpnn.errors import ConfigError
 from xpnn.kernels import numpy_products
-from xpnn.kernels.numpy_products import product
+from xpnn.kernels.numpy_products import product, products
 from xpnn.parallel import blas_alone, share
 
 ROOT = Path(xpnn.__file__).parents[1]
@@ -329,6 +329,7 @@ def test_a_product_is_the_same_from_the_pool(
 ) -> None:
     monkeypatch.setattr(numpy_products, "_ALONE", 8)
     monkeypatch.setattr(numpy_products, "_SHARED", 1000)
+    monkeypatch.setattr(numpy_products, "_SOON", 1000)
     if pooled:
         share(lambda i: None, range(2))
     n, k, m = shape
@@ -347,12 +348,45 @@ def test_a_product_is_finished_by_the_pool_if_a_sweep_would_be(rows: int, in_par
     rng = np.random.default_rng(3)
     a, b = rng.standard_normal((rows, 784)), rng.standard_normal((784, 500))
     plus = rng.standard_normal(500)
+
+    def rectify(part: Any, plus: Any) -> None:
+        np.maximum(part + plus, 0, out=part)
+
     parallel.begin_step()
-    y = product(a, b, plus=plus, last=lambda part: np.maximum(part, 0, out=part))
+    y = product(a, b, plus=plus, last=rectify)
     assert parallel.pool_in_use() is in_parts
     parallel.begin_step()
     wanted = np.maximum(np.einsum("ij,jk->ik", a, b, optimize=False) + plus, 0)
     assert_close(y, wanted, 1e-11, 1e-11)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("sizes", [(96, 80, 70), (500, 40, 33), (31, 300, 90), (160, 1, 4000)])
+def test_two_products_at_the_same_time(
+    monkeypatch: pytest.MonkeyPatch, threads: int, sizes: tuple[int, int, int]
+) -> None:
+    n, k, m = sizes
+    rng = np.random.default_rng(6)
+    x, w, g = (rng.standard_normal(shape) for shape in ((n, k), (k, m), (n, m)))
+    pairs = (g, w.T), (x.T, g)
+    wanted = [np.einsum("ij,jk->ik", *pair, optimize=False) for pair in pairs]
+    shared: list[int] = []
+
+    def noted(work: Any, items: Any) -> None:
+        shared.append(len(items))
+        share(work, items)
+
+    with xpnn.num_threads(2):
+        share(lambda i: None, range(2))  # from here on the pool is in use
+    monkeypatch.setattr(parallel, "share", noted)
+    with xpnn.num_threads(threads):
+        found = products(*pairs)
+        few = products(None, pairs[1])
+    assert shared[0] >= 2
+    assert few[0] is None
+    for a, b in zip([*found, few[1]], [*wanted, wanted[1]], strict=True):
+        assert a is not None
+        assert_close(a, b, 1e-12, 1e-12)
 
 
 def test_a_step_begins_with_all_threads_for_blas() -> None:

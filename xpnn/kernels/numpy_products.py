@@ -14,14 +14,16 @@ from xpnn.kernels.numpy_parts import are_many, parts
 from xpnn.kernels.numpy_reductions import ones
 
 __all__ = [
-    *("column_sums", "matmul", "matmul_accepts", "matmul_vjp", "multiply_alone", "product"),
-    "stacked_product",
+    *("Last", "column_sums", "matmul", "matmul_accepts", "matmul_vjp", "multiply_alone"),
+    *("product", "products", "stacked_product"),
 ]
 
 Array = Any
+Last = Callable[[Array, "Array | None"], Any]
 
 _ALONE = 1 << 18  # multiplications up to which BLAS uses one thread anyway
 _SHARED = 1 << 25  # from which a part for each thread pays for waking it
+_SOON = 1 << 19  # the same if the pool is in use, whose caches then hold what it has just made
 _PIECE = _SHARED // 4  # for the products of a stack
 _ROWS = 16  # a multiple of the rows that the inner loops of BLAS take at a time
 _SUMMED = 1 << 18  # elements of a matrix whose columns are added up at once
@@ -33,9 +35,12 @@ def product(
     b: Array,
     out: Array | None = None,
     plus: Array | None = None,
-    last: Callable[[Array], Any] | None = None,
+    last: Last | None = None,
 ) -> Array:
-    """Return ``a @ b + plus`` for matrices and a vector, which may be missing; ``last`` changes it.
+    """Return ``a @ b + plus`` for matrices and a vector, which may be missing.
+
+    ``last`` is given rows or columns of ``a @ b``, and what is to be added to them or None, and
+    writes into them what is wanted instead of the sums.
 
     On the threads of BLAS, or of the pool if it is in use, or if what is added to the product, or
     comes after it, is for all threads too: those of BLAS would be in the way.
@@ -47,38 +52,74 @@ def product(
         return out if plus is last is None else _finish(out, plus, last)
     if out is None:
         out = empty((n, m), a.dtype if a.dtype == b.dtype else np.result_type(a, b))
-    threads = parallel.get_num_threads()
+    threads = min(parallel.get_num_threads(), 2 * work // _SOON)
     in_use = parallel.pool_in_use()
     finished = plus is not None or last is not None
-    if work < _SHARED or threads == 1 or not (in_use or (finished and are_many(n * m))):
+    shared = work >= _SOON if in_use else work >= _SHARED and finished and are_many(n * m)
+    if not shared or threads == 1:
         if in_use:
             parallel.alone(np.matmul, a, b, out)
         else:
             np.matmul(a, b, out=out)
         return _finish(out, plus, last)
-    if n >= m:
-        step = _step(n, threads * -(-n * m // (threads * _IN_CACHE)) if finished else threads)
-
-        def rows(i: int) -> None:
-            _finish(np.matmul(a[i : i + step], b, out=out[i : i + step]), plus, last)
-
-        parallel.share(rows, range(0, n, step))
-    else:
-        step = _step(m, threads)
-
-        def columns(j: int) -> None:
-            part = np.matmul(a, b[:, j : j + step], out=out[:, j : j + step])
-            _finish(part, None if plus is None else plus[j : j + step], last)
-
-        parallel.share(columns, range(0, m, step))
+    pieces = threads * (-(-n * m // (threads * _IN_CACHE)) if finished and n >= m else 1)
+    parallel.share(_multiply, _divided(a, b, out, pieces, plus, last))
     return out
 
 
-def _finish(part: Array, plus: Array | None, last: Callable[[Array], Any] | None) -> Array:
-    if plus is not None:
-        np.add(part, plus, out=part)
+def products(*pairs: tuple[Array, Array] | None) -> list[Array | None]:
+    """Return the products of pairs of matrices, at the same time if the pool is in use.
+
+    Threads that divide a product pack one and the same factor, each for itself. With products of
+    their own they do not, which saves a tenth of the time.
+    """
+    if not parallel.pool_in_use() or (least := min(map(_work, pairs))) < _SOON:
+        return [None if pair is None else product(*pair) for pair in pairs]
+    threads = min(parallel.get_num_threads(), len(pairs) * least // _SOON)
+    pieces = threads // math.gcd(threads, len(pairs))
+    outs: list[Array | None] = []
+    parts: list[_Part] = []
+    for a, b in filter(None, pairs):
+        outs.append(empty((len(a), b.shape[1]), np.result_type(a, b)))
+        parts += _divided(a, b, outs[-1], pieces)
+    parallel.share(_multiply, parts)
+    return outs
+
+
+def _work(pair: tuple[Array, Array] | None) -> int:
+    return 0 if pair is None else pair[0].size * pair[1].shape[1]
+
+
+_Part = tuple[Array, Array, Array, "Array | None", "Last | None"]
+
+
+def _divided(
+    a: Array, b: Array, out: Array, pieces: int, plus: Array | None = None, last: Last | None = None
+) -> list[_Part]:
+    """Return parts of a product: of its rows, or where these are fewer, of its columns."""
+    n, m = out.shape
+    if n >= m:
+        rows = _steps(n, pieces)
+        return [(a[i], b, out[i], plus, last) for i in rows]
+    columns = _steps(m, pieces)
+    return [(a, b[:, j], out[:, j], None if plus is None else plus[j], last) for j in columns]
+
+
+def _steps(n: int, pieces: int) -> list[slice]:
+    step = -(-n // (pieces * _ROWS)) * _ROWS
+    return [slice(i, i + step) for i in range(0, n, step)]
+
+
+def _multiply(part: _Part) -> None:
+    a, b, out, plus, last = part
+    _finish(np.matmul(a, b, out=out), plus, last)
+
+
+def _finish(part: Array, plus: Array | None, last: Last | None) -> Array:
     if last is not None:
-        last(part)
+        last(part, plus)
+    elif plus is not None:
+        np.add(part, plus, out=part)
     return part
 
 
@@ -90,10 +131,6 @@ def multiply_alone(a: Array, b: Array) -> Array:
     if a.size * b.size <= _ALONE * a.shape[-1]:
         return a @ b
     return parallel.alone(np.matmul, a, b)
-
-
-def _step(n: int, parts: int) -> int:
-    return -(-n // (parts * _ROWS)) * _ROWS
 
 
 def column_sums(x: Array) -> Array:
@@ -155,9 +192,10 @@ def matmul_vjp(
     xp: Any, g: Array, needs: list[bool], x1: Array, x2: Array
 ) -> tuple[Array | None, Array | None]:
     # d1 = g x2^T, d2 = x1^T g; over all axes but the last, if x2 is one matrix
-    d1 = matmul(xp, g, x2.swapaxes(-1, -2)) if needs[0] else None
-    if not needs[1]:
-        return d1, None
     if x2.ndim > 2:
-        return d1, stacked_product(x1.swapaxes(-1, -2), g)
-    return d1, product(x1.reshape(-1, x1.shape[-1]).T, g.reshape(-1, g.shape[-1]))
+        d1 = stacked_product(g, x2.mT) if needs[0] else None
+        return d1, stacked_product(x1.mT, g) if needs[1] else None
+    rows, rows_g = x1.reshape(-1, x1.shape[-1]), g.reshape(-1, g.shape[-1])
+    back, over = (rows_g, x2.T), (rows.T, rows_g)
+    d1, d2 = products(back if needs[0] else None, over if needs[1] else None)
+    return d1 if d1 is None else d1.reshape(x1.shape), d2
