@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from xpnn import parallel
-from xpnn.kernels.numpy_memory import empty, scratch
+from xpnn.kernels.numpy_memory import empty
 
 __all__ = ["are_many", "elementwise", "is_large", "keep", "over_parts", "parts"]
 
@@ -64,7 +64,5 @@ def elementwise(f: Callable[..., Any], *xs: Array, short: bool = False) -> Array
 
 def keep(x: Array, mask: Array, out: Array) -> None:
     """Write x where the mask is True and zero elsewhere, also for infinite x: by their bits."""
-    bits = scratch("bits", x.shape, _BITS[x.dtype.itemsize])
-    np.copyto(bits, mask)
-    np.negative(bits, out=bits)
-    np.bitwise_and(x.view(bits.dtype), bits, out=out.view(bits.dtype))
+    bits = _BITS[x.dtype.itemsize]
+    np.multiply(x.view(bits), mask, out=out.view(bits))
