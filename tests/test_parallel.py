@@ -329,7 +329,6 @@ def test_a_product_is_the_same_from_the_pool(
 ) -> None:
     monkeypatch.setattr(numpy_products, "_ALONE", 8)
     monkeypatch.setattr(numpy_products, "_SHARED", 1000)
-    monkeypatch.setattr(numpy_products, "_SOON", 1000)
     if pooled:
         share(lambda i: None, range(2))
     n, k, m = shape

@@ -46,6 +46,7 @@ def cut_up(threads: int = 1, compiled: bool = False) -> Iterator[None]:
         patch.setattr(numpy_attention, "_SHARED", 1)
         patch.setattr(numpy_products, "_ALONE", 1)
         patch.setattr(numpy_products, "_SHARED", 64)
+        patch.setattr(numpy_products, "_STACK", 64)
         patch.setattr(numpy_products, "_PIECE", 64)
         patch.setattr(numpy_products, "_ROWS", 2)
         yield

@@ -10,7 +10,7 @@ import numpy as np
 
 from xpnn import parallel
 from xpnn.kernels.numpy_memory import empty
-from xpnn.kernels.numpy_parts import are_many, parts
+from xpnn.kernels.numpy_parts import parts
 from xpnn.kernels.numpy_reductions import ones
 
 __all__ = [
@@ -22,9 +22,10 @@ Array = Any
 Last = Callable[[Array, "Array | None"], Any]
 
 _ALONE = 1 << 18  # multiplications up to which BLAS uses one thread anyway
-_SHARED = 1 << 25  # from which a part for each thread pays for waking it
-_SOON = 1 << 19  # the same if the pool is in use, whose caches then hold what it has just made
-_PIECE = _SHARED // 4  # for the products of a stack
+_STACK = 1 << 25  # from which a part for each thread pays for waking it
+_SHARED = 1 << 19  # the same if the pool is in use, whose caches then hold what it has just made
+_LAYER = 1 << 16  # elements of a layer's output that are so many that sweeps over them are shared
+_PIECE = _STACK // 4  # for the products of a stack
 _ROWS = 16  # a multiple of the rows that the inner loops of BLAS take at a time
 _SUMMED = 1 << 18  # elements of a matrix whose columns are added up at once
 _IN_CACHE = 1 << 18  # elements of a product to which a vector is added while a cache holds them
@@ -42,8 +43,8 @@ def product(
     ``last`` is given rows or columns of ``a @ b``, and what is to be added to them or None, and
     writes into them what is wanted instead of the sums.
 
-    On the threads of BLAS, or of the pool if it is in use, or if what is added to the product, or
-    comes after it, is for all threads too: those of BLAS would be in the way.
+    On the threads of BLAS, or of the pool if it is in use, or begins with it, as with a layer's
+    output of some size: those of BLAS would be in the way of the attention or whatever follows.
     """
     n, m = a.shape[0], b.shape[1]
     work = n * m * b.shape[0]
@@ -52,10 +53,10 @@ def product(
         return out if plus is last is None else _finish(out, plus, last)
     if out is None:
         out = empty((n, m), a.dtype if a.dtype == b.dtype else np.result_type(a, b))
-    threads = min(parallel.get_num_threads(), 2 * work // _SOON)
+    threads = min(parallel.get_num_threads(), 2 * work // _SHARED)
     in_use = parallel.pool_in_use()
     finished = plus is not None or last is not None
-    shared = work >= _SOON if in_use else work >= _SHARED and finished and are_many(n * m)
+    shared = work >= _SHARED and (in_use or (finished and n * m >= _LAYER))
     if not shared or threads == 1:
         if in_use:
             parallel.alone(np.matmul, a, b, out)
@@ -73,9 +74,9 @@ def products(*pairs: tuple[Array, Array] | None) -> list[Array | None]:
     Threads that divide a product pack one and the same factor, each for itself. With products of
     their own they do not, which saves a tenth of the time.
     """
-    if not parallel.pool_in_use() or (least := min(map(_work, pairs))) < _SOON:
+    if not parallel.pool_in_use() or (least := min(map(_work, pairs))) < _SHARED:
         return [None if pair is None else product(*pair) for pair in pairs]
-    threads = min(parallel.get_num_threads(), len(pairs) * least // _SOON)
+    threads = min(parallel.get_num_threads(), len(pairs) * least // _SHARED)
     pieces = threads // math.gcd(threads, len(pairs))
     outs: list[Array | None] = []
     parts: list[_Part] = []
@@ -166,7 +167,7 @@ def stacked_product(a: Array, b: Array) -> Array:
         x, y, part = (stack[i : i + step] for stack in stacks)
         np.matmul(x, y, out=part)
 
-    parallel.share(multiply, range(0, n, step), worth=n * each >= _SHARED)
+    parallel.share(multiply, range(0, n, step), worth=n * each >= _STACK)
     return out
 
 
