@@ -18,6 +18,10 @@ __all__ = [
 
 Array = Any
 
+# The least number that is not subnormal, and a logarithm above which a probability, also divided
+# by some thousands of rows, is far from it.
+_FAINT = {c: (np.finfo(c).tiny, 0.7 * np.log(np.finfo(c).tiny)) for c in "fd"}
+
 
 def softmax_cross_entropy_accepts(
     logits: Array, labels: Array, *, smoothing: float, mean: bool
@@ -72,12 +76,11 @@ def softmax_cross_entropy_vjp(
     rows, d_rows = (a.reshape(-1, classes) for a in (logits, dx))
     targets, logarithm = labels.reshape(-1), res.reshape(-1, 1)
     factor, factors = (g / len(rows), None) if mean else (None, g.reshape(-1, 1))
-    tiny = np.finfo(dx.dtype).tiny
-    far = 0.7 * np.log(tiny)  # exp(far), and still so with a factor such as 1 / n, is far from it
+    tiny, far = _FAINT[dx.dtype.char]
 
     def part(at: slice) -> None:
         d = np.subtract(rows[at], logarithm[at], out=d_rows[at])
-        faint = d.min() < far
+        faint = np.minimum.reduce(d, axis=None) < far
         np.exp(d, out=d)
         if smoothing:
             d -= smoothing / classes
